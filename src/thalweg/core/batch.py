@@ -1,0 +1,227 @@
+"""The batch: named columns, one row a sample. And the one table of what a column may be called.
+
+A column is a tensor, or *lazy*: row addresses into a memory-mapped store. A lazy column is read
+only when somebody asks for its values, which the learner does after it has taken its own rows, so
+no rank ever reads the tokens of another.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from thalweg.errors import ColumnError, did_you_mean
+
+__all__ = ["COLUMNS", "Batch", "Column", "ColumnSpec", "Lazy", "Reader"]
+
+Reader: TypeAlias = Callable[[np.ndarray], torch.Tensor]
+"""Reads rows: int64 addresses [n] -> values [n, ...]. Pure; equal readers compare equal."""
+
+
+@dataclass(frozen=True)
+class ColumnSpec:
+    """One line of the table below."""
+
+    shape: str
+    dtype: str
+    meaning: str
+    maker: str
+
+
+# R rows, T positions of a row (so T - 1 targets), D width, V vocabulary.
+COLUMNS: Mapping[str, ColumnSpec] = {
+    "tokens": ColumnSpec("[R, T]", "int64", "token ids", "text sources, rollouts"),
+    "weight": ColumnSpec(
+        "[R, T-1]", "float32", "weight of target t+1: 1 counts, 0 does not", "text sources"
+    ),
+    "document": ColumnSpec("[R, T]", "int32", "attention stays inside equal ids", "text sources"),
+    "source": ColumnSpec("[R]", "int64", "index into the source's names", "every source"),
+    "id": ColumnSpec("[R]", "int64", "number of the sample in its source", "every source"),
+    "group": ColumnSpec("[R]", "int64", "rows of one prompt share it", "Rollouts, preferences"),
+    "reward": ColumnSpec("[R]", "float32", "outcome of the row", "Rollouts"),
+    "advantage": ColumnSpec("[R, T-1]", "float32", "credit of each target", "Advantages"),
+    "old": ColumnSpec("[R, T-1]", "float32", "log-prob under the sampler, nats", "Rollouts, Score"),
+    "ref": ColumnSpec("[R, T-1]", "float32", "log-prob under the reference, nats", "Score"),
+    "prm": ColumnSpec("[R, T-1]", "float32", "log-prob under the reward model, nats", "Score"),
+    "teacher": ColumnSpec("[R, T-1]", "float32", "log-prob under the teacher, nats", "Score"),
+    "process": ColumnSpec("[R, T-1]", "float32", "reward of each target", "ImplicitRewards"),
+    "chosen": ColumnSpec("[R, T]", "int64", "token ids of the better answer", "Preferences"),
+    "rejected": ColumnSpec("[R, T]", "int64", "token ids of the worse answer", "Preferences"),
+    "hidden": ColumnSpec("[R, D]", "float32", "stored features of a row", "Score"),
+    "label": ColumnSpec("[R]", "int64", "class of the row", "tables"),
+    "x": ColumnSpec("[R, ...]", "float32", "input of a model that reads no text", "tables"),
+}
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A column that knows where its rows lie and has not read them."""
+
+    readers: tuple[Reader, ...]
+    """Where rows can come from."""
+    which: np.ndarray
+    """int64 [R]: the reader of each row."""
+    address: np.ndarray
+    """int64 [R]: what to ask the reader for."""
+
+    @staticmethod
+    def of(reader: Reader, address: np.ndarray) -> "Lazy":
+        """Return a column that reads `address` [R] through one reader."""
+        return Lazy((reader,), np.zeros(len(address), np.int64), np.asarray(address, np.int64))
+
+    def take(self, index: np.ndarray) -> "Lazy":
+        """Return the rows at `index` [n], unread."""
+        return Lazy(self.readers, self.which[index], self.address[index])
+
+    def load(self) -> torch.Tensor:
+        """Read all rows: [R, ...]."""
+        if len(self.readers) == 1:
+            return self.readers[0](self.address)
+        out: torch.Tensor | None = None
+        for number, reader in enumerate(self.readers):
+            mine = np.flatnonzero(self.which == number)
+            if len(mine):
+                values = reader(self.address[mine])
+                if out is None:
+                    out = values.new_empty((len(self.which), *values.shape[1:]))
+                out[torch.from_numpy(mine)] = values
+        if out is None:
+            return self.readers[0](self.address)
+        return out
+
+    @staticmethod
+    def cat(columns: Sequence["Lazy"]) -> "Lazy":
+        """Return the rows of all columns, in order; equal readers are merged."""
+        readers: list[Reader] = []
+        which = []
+        for column in columns:
+            for reader in column.readers:
+                if reader not in readers:
+                    readers.append(reader)
+            new = np.array([readers.index(reader) for reader in column.readers], np.int64)
+            which.append(new[column.which])
+        address = np.concatenate([column.address for column in columns])
+        return Lazy(tuple(readers), np.concatenate(which), address)
+
+
+Column: TypeAlias = "torch.Tensor | Lazy"
+
+
+class Batch(Mapping[str, torch.Tensor]):
+    """Named columns with the same number of rows. Immutable: every verb returns a new batch.
+
+    ``batch["tokens"]`` reads the column if it is lazy.
+
+    Args:
+        columns: Tensors [R, ...] or `Lazy` columns of R rows.
+
+    Raises:
+        ColumnError: No columns, or columns of different lengths.
+
+    Example:
+        >>> b = Batch({"x": torch.arange(6.0).view(3, 2)})
+        >>> b.rows, b.take([2, 0])["x"][0].tolist()
+        (3, [4.0, 5.0])
+    """
+
+    def __init__(self, columns: Mapping[str, Column]) -> None:
+        self._columns = dict(columns)
+        lengths = {name: _rows(column) for name, column in self._columns.items()}
+        if len(set(lengths.values())) != 1:
+            raise ColumnError(
+                f"columns of lengths {lengths}",
+                expected="one or more columns, all with the same number of rows",
+                where="Batch",
+                write="one row a sample in every column",
+            )
+        self.rows: int = next(iter(lengths.values()))
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """Return the values of a column, reading it if it is lazy."""
+        column = self.column(name)
+        return column.load() if isinstance(column, Lazy) else column
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is such a column, without reading it."""
+        return name in self._columns
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        """Return the number of columns; `rows` is the number of samples."""
+        return len(self._columns)
+
+    def column(self, name: str) -> Column:
+        """Return a column as it is, unread if lazy.
+
+        Raises:
+            ColumnError: There is no such column.
+        """
+        if name not in self._columns:
+            raise ColumnError(
+                f"column '{name}'",
+                expected="a column of this batch: " + ", ".join(self._columns),
+                where="Batch",
+                write=did_you_mean(name, self._columns),
+            )
+        return self._columns[name]
+
+    def take(self, index: Sequence[int] | np.ndarray | torch.Tensor) -> "Batch":
+        """Return the rows at `index`, in that order. Lazy columns stay unread."""
+        rows = np.asarray(index, np.int64)
+        where = torch.from_numpy(rows)
+        return Batch(
+            {
+                name: column.take(rows) if isinstance(column, Lazy) else column[where.to(column.device)]
+                for name, column in self._columns.items()
+            }
+        )
+
+    def split(self, rows: int) -> list["Batch"]:
+        """Return consecutive batches of at most `rows` rows."""
+        starts = range(0, self.rows, max(rows, 1))
+        return [self.take(np.arange(i, min(i + rows, self.rows))) for i in starts]
+
+    def plus(self, columns: Mapping[str, Column]) -> "Batch":
+        """Return the batch with these columns added or replaced."""
+        return Batch({**self._columns, **columns})
+
+    def loaded(self, device: torch.device | None = None) -> "Batch":
+        """Return the batch with every lazy column read, on `device` if one is given."""
+        values = {name: self[name] for name in self._columns}
+        if device is not None:
+            values = {name: value.to(device, non_blocking=True) for name, value in values.items()}
+        return Batch(values)
+
+    @staticmethod
+    def cat(batches: Sequence["Batch"]) -> "Batch":
+        """Return the rows of all batches, in order.
+
+        Raises:
+            ColumnError: The batches do not have the same columns.
+        """
+        names = set(batches[0])
+        for batch in batches[1:]:
+            if set(batch) != names:
+                raise ColumnError(
+                    f"columns {sorted(names)} and {sorted(batch)}",
+                    expected="batches with the same columns",
+                    where="Batch.cat",
+                    write="the same columns on every source of a mixture",
+                )
+        return Batch({name: _cat([batch.column(name) for batch in batches]) for name in batches[0]})
+
+
+def _rows(column: Column) -> int:
+    return len(column.address) if isinstance(column, Lazy) else int(column.shape[0])
+
+
+def _cat(columns: Sequence[Column]) -> Column:
+    lazy = [column for column in columns if isinstance(column, Lazy)]
+    if len(lazy) == len(columns):
+        return Lazy.cat(lazy)
+    return torch.cat([column.load() if isinstance(column, Lazy) else column for column in columns])

@@ -1,0 +1,257 @@
+"""A run is a trunk with branches: decay from any step, extend, continue with something changed.
+
+A branch is a new run folder that starts from a checkpoint of its parent. Up to the branching step
+its dials are the parent's, so steps between the checkpoint and the branching step are done again
+and give the same weights.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thalweg.core.checkpoint import (
+    checkpoints,
+    damage_of,
+    read_state,
+    seal,
+    step_of,
+    write_file,
+)
+from thalweg.core.dials import Dials, From, phase_length
+from thalweg.core.moves import Learn
+from thalweg.core.plan import plan
+from thalweg.core.protocols import Schedule
+from thalweg.core.recipe import Phase, Recipe, check, scheduled
+from thalweg.core.session import open_run
+from thalweg.core.time import Time
+from thalweg.core.tree import at, get, put, record
+from thalweg.errors import StateError
+
+__all__ = ["Fork", "branch", "decayed", "extended", "graft"]
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A recipe that agrees with its parent's up to a step of the run."""
+
+    recipe: Recipe
+    step: int
+    """Step of the run up to which both do the same."""
+    changes: tuple[str, ...]
+    """What was changed, for people."""
+
+
+def decayed(recipe: Recipe, step: int, steps: int, shape: Schedule[Any]) -> Fork:
+    """Return a fork that lets every learning rate decay from `step` on, and ends after `steps`.
+
+    Args:
+        recipe: The trunk's.
+        step: Step of the run at which the decay starts.
+        steps: Length of the decay.
+        shape: From 1 to its end on a clock of `steps` steps.
+    """
+    number, local = _phase_at(recipe, step)
+    phase = _pinned(recipe.phases[number])
+    changes = [f"{phase.name}.steps = {local + steps}"]
+    end, width = phase_length(recipe.phases[number])
+    for path, rate in _rates(phase).items():
+        now = at(rate, Time(local, end, local * width, step, width))
+        phase = put(phase, path, Decay(rate, local, float(now), shape))
+        changes.append(f"{path}: from {now:.3g}, {shape} over {steps} steps")
+    phase = replace(phase, steps=local + steps)
+    phases = (*recipe.phases[:number], phase)
+    return Fork(replace(recipe, phases=phases), step, tuple(changes))
+
+
+@dataclass(frozen=True)
+class Decay(Schedule[Any]):
+    """The trunk's rate up to a step, then its value there times a shape that ends with the phase."""
+
+    trunk: Any
+    """The rate of the trunk: a schedule or a number."""
+    step: int
+    """Step of the phase at which the decay starts."""
+    rate: float
+    """The trunk's value at `step`."""
+    shape: Schedule[Any]
+    """From 1 to its end, on a clock that starts at `step`."""
+
+    def __call__(self, time: Time) -> Any:
+        """Return the rate."""
+        before = at(self.trunk, time)
+        late = np.asarray(time.step) >= self.step
+        after = self.rate * np.asarray(self.shape(replace_step(time, self.step)))
+        value = np.where(late, after, before)
+        return value if isinstance(time.step, np.ndarray) else float(value)
+
+
+def replace_step(time: Time, start: int) -> Time:
+    """Return the clock that starts at `start`, held at 0 before."""
+    own = time.since(start)
+    return replace(own, step=np.maximum(own.step, 0))
+
+
+def extended(recipe: Recipe, steps: int) -> Fork:
+    """Return a fork whose last phase has `steps` more steps, and where the two first differ.
+
+    Lengths that are shares grow with the phase: a decay of the last fifth starts later, so the
+    fork leaves the trunk where the trunk's decay began.
+    """
+    last = recipe.phases[-1]
+    length, _ = phase_length(last)
+    if length is None:
+        raise StateError(
+            "a run without end",
+            expected="a run whose last phase has a length",
+            where=f"{last.name}.steps",
+            write="thalweg resume RUN: it goes on by itself",
+        )
+    longer = replace(last, steps=length + steps)
+    agree = _first_difference(last, longer, length)
+    before = sum(phase_length(phase)[0] or 0 for phase in recipe.phases[:-1])
+    changed = (f"{last.name}.steps: {length} -> {length + steps}",)
+    return Fork(replace(recipe, phases=(*recipe.phases[:-1], longer)), before + agree, changed)
+
+
+def branch(recipe: Recipe, step: int, values: Mapping[str, Any]) -> Fork:
+    """Return a fork that goes on from `step` with other values at some paths.
+
+    Raises:
+        RecipeError: No such path, or a value of another kind.
+    """
+    number, local = _phase_at(recipe, step)
+    phases = list(recipe.phases)
+    phases[number] = _pinned(phases[number]) if local else phases[number]
+    forked = replace(recipe, phases=tuple(phases))
+    for path, value in values.items():
+        forked = put(forked, path, value)
+    return Fork(forked, step, tuple(f"{path} = {value}" for path, value in values.items()))
+
+
+def graft(parent: Path, folder: Path, fork: Fork) -> int:
+    """Make the folder of a fork, starting from its parent's nearest checkpoint; return its step.
+
+    The folder is ready to be resumed.
+
+    Raises:
+        StateError: The folder exists, or no whole checkpoint stands at or before the fork.
+        RecipeError: The fork's recipe cannot run.
+    """
+    _, file = open_run(parent)
+    check(fork.recipe)
+    planned = plan(fork.recipe)
+    source = _checkpoint(parent, fork)
+    if folder.exists():
+        raise StateError(
+            f"run '{folder.name}' exists",
+            expected="a new name",
+            where=str(folder),
+            write="--run another-name",
+        )
+    about = json.loads((parent / "recipe.json").read_text())
+    tree = record(fork.recipe)
+    about |= {"name": folder.name, "tree": tree, "parent": {"run": parent.name, "step": fork.step}}
+    about["changes"] = list(fork.changes)
+    body = read_state(source)
+    state = _carried(body["state"], body["recipe"], tree)
+    target = folder / "checkpoints" / f"step-{step_of(source):08d}.trunk"
+    shutil.copytree(source, target)
+    body |= {"recipe": tree, "lengths": {}, "state": state}
+    write_file(target / "state.json", json.dumps(body))
+    seal(target)
+    if file is not None:
+        shutil.copyfile(file, folder / "recipe.py")
+    write_file(folder / "plan.json", json.dumps(planned.to_json(), indent=1))
+    write_file(folder / "recipe.json", json.dumps(about, indent=1))
+    return step_of(source)
+
+
+def _carried(state: dict[str, Any], was: Any, now: Any) -> dict[str, Any]:
+    """Return the state for the fork; a source that was changed starts anew, controllers with it."""
+    number = min(state["phase"], len(was["phases"]) - 1, len(now["phases"]) - 1)
+    old, new = was["phases"][number]["source"], now["phases"][number]["source"]
+    return state if _kinds(old) == _kinds(new) else {**state, "source": None, "controllers": None}
+
+
+def _kinds(data: Any) -> Any:
+    """Return a record without its numbers: what a source reads, not how much of it."""
+    if isinstance(data, dict):
+        if str(data.get("$", "")).startswith(("thalweg.schedules", "thalweg.core.dials")):
+            return "schedule"
+        return {key: _kinds(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_kinds(value) for value in data]
+    return "number" if isinstance(data, int | float) else data
+
+
+def _checkpoint(parent: Path, fork: Fork) -> Path:
+    usable = [p for p in checkpoints(parent) if step_of(p) <= fork.step and not damage_of(p)]
+    if not usable:
+        raise StateError(
+            f"no whole checkpoint at or before step {fork.step}",
+            expected="a checkpoint from before the two runs differ",
+            where=str(parent / "checkpoints"),
+            write="a later step; there are " + ", ".join(p.name for p in checkpoints(parent)),
+        )
+    return usable[-1]
+
+
+def _phase_at(recipe: Recipe, step: int) -> tuple[int, int]:
+    """Return the number of the phase that a step of the run belongs to, and its step there."""
+    first = 0
+    for number, phase in enumerate(recipe.phases):
+        length, _ = phase_length(phase)
+        if length is None or step <= first + length:
+            return number, step - first
+        first += length
+    raise StateError(
+        f"step {step}",
+        expected=f"a step of the run, at most {first}",
+        where="--at",
+        write=f"--at {first}",
+    )
+
+
+def _pinned(phase: Phase) -> Phase:
+    """Return the phase with every schedule held to its present clock, whatever the new length."""
+    length, _ = phase_length(phase)
+    for path, schedule in scheduled(phase).items():
+        phase = put(phase, path, From(schedule, 0, length))
+    return phase
+
+
+def _rates(phase: Phase) -> dict[str, Any]:
+    """Return the learning rates of every Learn by path: schedules or numbers."""
+    from thalweg.optim import rates
+
+    paths = [
+        f"{move.name}.optimizer.{path}"
+        for move in phase.do
+        if isinstance(move, Learn)
+        for path in rates(at(move.optimizer, Time(0, phase_length(phase)[0] or 1)))
+    ]
+    return {path: get(phase, path) for path in paths}
+
+
+def _first_difference(old: Phase, new: Phase, length: int) -> int:
+    """Return the first step of the phase at which a dial of the two differs; `length` if none."""
+    grid = np.arange(length)
+    first = length
+    before, after = (Dials.of(phase, {}, lambda name: None) for phase in (old, new))
+    for path, schedule in before.schedules.items():
+        times = [Time(grid, d.steps, grid * d.batch_tokens, grid, d.batch_tokens) for d in (before, after)]
+        values = [_columns(at(s, t), length) for s, t in zip((schedule, after.schedules[path]), times, strict=True)]
+        differs = np.flatnonzero((values[0] != values[1]).any(0))
+        first = min(first, int(differs[0])) if len(differs) else first
+    return first
+
+
+def _columns(value: Any, length: int) -> np.ndarray:
+    """Return a dial over all steps as [k, length], one line for each number it holds."""
+    items = list(value.values()) if isinstance(value, Mapping) else [value]
+    return np.stack([np.broadcast_to(np.asarray(item, float), (length,)) for item in items])

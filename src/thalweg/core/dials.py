@@ -1,0 +1,154 @@
+"""The dials of a phase: overrides applied, schedules frozen, values for the log."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from thalweg.core.moves import Learn
+from thalweg.core.protocols import Foreseen, Schedule
+from thalweg.core.recipe import Phase, scheduled
+from thalweg.core.state import RunState
+from thalweg.core.time import Span, Time
+from thalweg.core.tree import at, put, read_record
+from thalweg.errors import DialError
+from thalweg.optim import rates
+
+__all__ = ["Dials", "From", "phase_length"]
+
+
+@dataclass(frozen=True)
+class From(Schedule[Any]):
+    """A schedule on a clock of its own, started at a step of the phase: a trial's or a branch's."""
+
+    schedule: Schedule[Any]
+    step: int
+    """Step of the phase at which the clock starts."""
+    steps: int | None = None
+    """Length of the clock; None for the rest of the phase."""
+
+    def __call__(self, time: Time) -> Any:
+        """Return the schedule's value on its own clock."""
+        own = time.since(self.step)
+        return self.schedule(own if self.steps is None else own.within(self.steps))
+
+
+@dataclass(frozen=True)
+class Dials:
+    """A phase with the overrides of a state applied, ready to be frozen at any time."""
+
+    phase: Phase
+    steps: int | None
+    """Length in steps; None for endless."""
+    batch_tokens: int
+    """Mean target tokens of a step; 0 where the source does not know."""
+    schedules: Mapping[str, Schedule[Any]]
+    constants: Mapping[str, Any]
+    """Overridden dials that are numbers."""
+
+    @staticmethod
+    def of(phase: Phase, overrides: Mapping[str, Any], find: Callable[[str], Any]) -> "Dials":
+        """Return the dials of a phase under recorded overrides (path -> record)."""
+        values = {path: read_record(value, find) for path, value in overrides.items()}
+        for path, value in values.items():
+            phase = put(phase, path, value)
+        steps, batch_tokens = phase_length(phase)
+        constants = {path: v for path, v in values.items() if not isinstance(v, Schedule)}
+        return Dials(phase, steps, batch_tokens, scheduled(phase), constants)
+
+    def time(self, state: RunState) -> Time:
+        """Return the moment of the next step."""
+        return state.time(self.steps, self.batch_tokens)
+
+    def live(self, time: Time) -> Phase:
+        """Return the phase with every schedule frozen; controllers keep theirs."""
+        return replace(
+            self.phase,
+            source=at(self.phase.source, time),
+            do=at(self.phase.do, time),
+            rows=at(self.phase.rows, time),
+            monitors=at(self.phase.monitors, time),
+        )
+
+    def values(self, time: Time, live: Phase) -> dict[str, float]:
+        """Return `dial/PATH` for every schedule, every override and every learning rate."""
+        found: dict[str, Any] = dict(self.constants)
+        for move in live.do:
+            if isinstance(move, Learn):
+                found |= {f"{move.name}.optimizer.{k}": v for k, v in rates(move.optimizer).items()}
+        for path, schedule in self.schedules.items():
+            if path not in found:
+                found[path] = at(schedule, time)
+        return dict(_flat(found))
+
+    def table(self, at_most: int = 1000) -> dict[str, dict[str, list[float]]]:
+        """Return every dial over the phase: {path: {"step": [...], "value": [...]}}, sampled."""
+        last = self.steps if self.steps is not None else 10_000
+        grid = np.unique(np.linspace(0, max(last - 1, 0), min(at_most, max(last, 1))).astype(int))
+        out: dict[str, dict[str, list[float]]] = {}
+        for step in grid.tolist():
+            time = Time(step, self.steps, step * self.batch_tokens, step, self.batch_tokens)
+            for path, value in self.values(time, self.live(time)).items():
+                column = out.setdefault(path.removeprefix("dial/"), {"step": [], "value": []})
+                column["step"].append(step)
+                column["value"].append(value)
+        return out
+
+
+def phase_length(phase: Phase) -> tuple[int | None, int]:
+    """Return the steps of a phase (None: endless) and the mean target tokens of a step.
+
+    Raises:
+        DialError: A share as a length, or tokens from a source that does not count them.
+    """
+    width = phase.source.row_tokens if isinstance(phase.source, Foreseen) else 0
+    if not isinstance(phase.steps, Span):
+        rows = _mean_rows(phase, phase.steps)
+        return phase.steps, round(rows * width)
+    if phase.steps.unit == "steps":
+        count = round(phase.steps.count)
+        return count, round(_mean_rows(phase, count) * width)
+    if phase.steps.unit == "share" or width == 0:
+        raise DialError(
+            f"a phase of {phase.steps}",
+            expected="steps, or tokens from a source with rows of known length",
+            where=f"{phase.name}.steps",
+            write="steps=1000",
+        )
+    return _steps_for_tokens(phase, phase.steps.count, width)
+
+
+def _steps_for_tokens(phase: Phase, count: float, width: int) -> tuple[int, int]:
+    """Return the steps after which a (perhaps scheduled) batch has given `count` tokens."""
+    if not isinstance(phase.rows, Schedule):
+        per_step = int(phase.rows) * width
+        return max(1, round(count / per_step)), per_step
+    guess = max(1, round(count / (width * float(at(phase.rows, Time(0, 1))))))
+    for _ in range(20):
+        grid = Time(np.arange(guess), guess, run_step=np.arange(guess))
+        total = float(np.sum(np.round(phase.rows(grid)))) * width
+        better = max(1, round(guess * count / total))
+        if better == guess:
+            break
+        guess = better
+    return guess, round(total / guess)
+
+
+def _mean_rows(phase: Phase, steps: int | None) -> float:
+    if not isinstance(phase.rows, Schedule):
+        return float(phase.rows)
+    if not steps:
+        return float(at(phase.rows, Time(0, steps)))
+    grid = np.unique(np.linspace(0, steps - 1, min(steps, 4096)).astype(int))
+    return float(np.mean(phase.rows(Time(grid, steps, run_step=grid))))
+
+
+def _flat(found: Mapping[str, Any]) -> list[tuple[str, float]]:
+    rows: list[tuple[str, float]] = []
+    for path, value in found.items():
+        if isinstance(value, Mapping):
+            rows += _flat({f"{path}.{key}": item for key, item in value.items()})
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            rows.append((path if path.startswith("dial/") else f"dial/{path}", value))
+    return rows

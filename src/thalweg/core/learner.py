@@ -1,0 +1,285 @@
+"""The learner: a model, its optimizer and its place in the world. The only file that differentiates.
+
+`learn` is: for each micro-batch of this rank's rows, objective and backward; sum over ranks; check;
+clip; step. Losses are sums over rows with a weight column made for the global batch, so how rows
+are split changes nothing but rounding.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_optimizer_state_dict,
+)
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from thalweg.core.batch import Batch
+from thalweg.core.protocols import Loss, Objective
+from thalweg.core.world import World
+from thalweg.errors import Diverged
+from thalweg.optim import Optimizers, OptimizerSpec, build
+
+__all__ = ["Learned", "Learner", "Snapshot"]
+
+Snapshot: TypeAlias = dict[str, torch.Tensor]
+"""Every tensor of a learner by name, `model.*` and `optimizer.*`; this rank's shards."""
+
+
+class Learned(NamedTuple):
+    """What a step of learning reports, reduced over ranks."""
+
+    loss: float
+    """Of the global batch, before the step."""
+    grad_norm: float
+    """Global L2 norm of the gradient before clipping."""
+    sums: dict[str, float]
+    """The objective's additive metrics."""
+    rows: dict[str, torch.Tensor]
+    """The objective's per-row values [R], float64 on the CPU."""
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A module that knows what it costs."""
+
+    def flops(self, length: int) -> float:
+        """Return training FLOPs of a target token in rows of `length`."""
+        ...
+
+
+class Learner:
+    """A model in its world, with the optimizer that its first `learn` asked for.
+
+    Args:
+        name: The model's name in the recipe.
+        module: The model, weights float32.
+        world: The ranks.
+        dtype: Of activations under autocast.
+        compiled: Whether calls go through torch.compile.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        world: World,
+        *,
+        dtype: torch.dtype = torch.float32,
+        compiled: bool = False,
+    ) -> None:
+        self.name = name
+        self.module = world.place(module)
+        self.world = world
+        self.dtype = dtype
+        self._call = torch.compile(self.module, dynamic=False) if compiled else self.module
+        self.spec: OptimizerSpec | None = None
+        """The optimizer of the last step; its moments are in `tensors()`."""
+        self._optimizers: Optimizers | None = None
+
+    def learn(
+        self,
+        objective: Objective,
+        batch: Batch,
+        optimizer: OptimizerSpec,
+        *,
+        clip: float | None = None,
+        micro: int | None = None,
+    ) -> Learned:
+        """Take one optimizer step on the global batch.
+
+        Args:
+            objective: What to minimise.
+            batch: The global batch with its final `weight` column.
+            optimizer: The frozen spec of this step; its numbers are written before the step.
+            clip: Largest global gradient norm; None or 0 for none.
+            micro: Tokens (or rows, for batches without tokens) of a micro-batch on one rank.
+
+        Raises:
+            Diverged: The loss or the gradient is not finite; nothing has stepped.
+        """
+        optimizers = self._prepare(optimizer)
+        optimizers.zero()
+        self.module.train()
+        losses = self._backward(objective, batch, micro)
+        norm = self._norm()
+        learned = self._reduce(losses, norm, batch.rows)
+        self._check(learned)
+        if clip:
+            clip_grads_with_norm_(self._parameters(), clip, norm)
+        optimizers.step()
+        return learned
+
+    def gradient(self, objective: Objective, batch: Batch) -> dict[str, torch.Tensor]:
+        """Return the gradient of the global batch by parameter name, without a step."""
+        self.module.zero_grad(set_to_none=True)
+        self._backward(objective, batch, None)
+        named = self.module.named_parameters()
+        grads = {n: _full(p.grad).clone() for n, p in named if p.grad is not None}
+        self.module.zero_grad(set_to_none=True)
+        return grads
+
+    def score(
+        self,
+        fn: Callable[[nn.Module, Batch], torch.Tensor],
+        batch: Batch,
+        *,
+        micro: int | None = None,
+    ) -> torch.Tensor:
+        """Return fn's values for every row [R, ...], without gradients, gathered on the CPU."""
+        mine = self.world.mine(batch if "weight" in batch else _with_weight(batch))
+        with self.evaluating():
+            parts = [fn(self._call, m.loaded(self.world.device)) for m in _micros(mine, micro)]
+        return self.world.gather(torch.cat(parts), batch.rows).cpu()
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampler: Callable[[nn.Module, list[list[int]]], list[list[int]]],
+    ) -> list[list[int]]:
+        """Return one continuation for each prompt; every rank samples its own part."""
+        each = -(-len(prompts) // self.world.size)
+        mine = [list(p) for p in prompts[self.world.rank * each : (self.world.rank + 1) * each]]
+        with self.evaluating():
+            return self.world.gather_objects(sampler(self.module, mine) if mine else [])
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of all weights and optimizer moments, on the CPU."""
+        return {name: t.detach().cpu().clone() for name, t in self.tensors().items()}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put a snapshot back. What the snapshot does not hold is reset: an optimizer born later."""
+        for name, tensor in self.tensors().items():
+            if name in snapshot:
+                tensor.copy_(snapshot[name])
+        if not any(name.startswith("optimizer.") for name in snapshot):
+            self._optimizers, self.spec = None, None
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return every tensor by name, sharing memory with the learner."""
+        found = {f"model.{k}": v for k, v in get_model_state_dict(self.module).items()}
+        for number, one in enumerate(self._torch_optimizers()):
+            state = get_optimizer_state_dict(self.module, one)["state"]
+            for parameter, values in state.items():
+                for key, value in values.items():
+                    if isinstance(value, torch.Tensor):
+                        found[f"optimizer.{number}.{parameter}.{key}"] = value
+        return found
+
+    def load(self, read: Callable[[Snapshot], None], optimizer: OptimizerSpec | None) -> None:
+        """Fill weights and moments in place with what `read` puts into the tensors it is given.
+
+        Args:
+            read: Overwrites the tensors of a snapshot, e.g. from a checkpoint.
+            optimizer: The spec whose moments the checkpoint holds; None for weights alone.
+        """
+        if optimizer is not None:
+            self._prepare(optimizer)
+        read(self.tensors())
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode, no gradients, the run's activation type."""
+        training = self.module.training
+        self.module.eval()
+        try:
+            with torch.no_grad(), self._autocast():
+                yield
+        finally:
+            self.module.train(training)
+
+    def flops(self, length: int) -> float:
+        """Return training FLOPs of a target token in rows of `length`: the model's own count, or 6 N."""
+        if isinstance(self.module, Counted):
+            return self.module.flops(length)
+        return 6.0 * self.parameter_count()
+
+    def parameter_count(self) -> int:
+        """Return the number of weights of the whole model."""
+        return sum(p.numel() for p in self.module.parameters())
+
+    def _prepare(self, spec: OptimizerSpec) -> Optimizers:
+        if self._optimizers is None or not self._optimizers.fits(spec):
+            named = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad]
+            self._optimizers = build(spec, named)
+        self._optimizers.set(spec)
+        self.spec = spec
+        return self._optimizers
+
+    def _torch_optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        return self._optimizers.torch_optimizers if self._optimizers is not None else ()
+
+    def _backward(self, objective: Objective, batch: Batch, micro: int | None) -> list[Loss]:
+        losses = []
+        for part in _micros(self.world.mine(batch), micro):
+            with self._autocast():
+                loss = objective(self._call, part.loaded(self.world.device))
+            loss.value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            losses.append(Loss(loss.value.detach(), loss.sums, loss.rows))
+        self.world.sum_gradients(self.module)
+        return losses
+
+    def _autocast(self) -> torch.autocast:
+        low = self.dtype != torch.float32
+        kind = self.world.device.type
+        return torch.autocast(kind, dtype=self.dtype if low else None, enabled=low)
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for p in self.module.parameters() if p.grad is not None]
+
+    def _norm(self) -> torch.Tensor:
+        grads = [p.grad for p in self._parameters() if p.grad is not None]
+        return _full(get_total_norm(grads))
+
+    def _reduce(self, losses: Sequence[Loss], norm: torch.Tensor, rows: int) -> Learned:
+        """Sum metrics over micro-batches and ranks with one transfer for scalars, one for rows."""
+        names = sorted(losses[0].sums)
+        scalars = torch.stack(
+            [
+                torch.stack([loss.value, *(loss.sums[n].detach() for n in names)]).double()
+                for loss in losses
+            ]
+        ).sum(0)
+        totals = [*self.world.sum(scalars).tolist(), float(norm)]
+        columns = sorted(losses[0].rows)
+        table: dict[str, torch.Tensor] = {}
+        if columns:
+            parts = [torch.stack([x.rows[n].double() for n in columns], 1) for x in losses]
+            values = self.world.gather(torch.cat(parts), rows).cpu()
+            table = {name: values[:, i] for i, name in enumerate(columns)}
+        return Learned(totals[0], totals[-1], dict(zip(names, totals[1:-1], strict=True)), table)
+
+    def _check(self, learned: Learned) -> None:
+        for what, value in (("loss", learned.loss), ("gradient norm", learned.grad_norm)):
+            if not abs(value) < float("inf"):
+                self.module.zero_grad(set_to_none=True)
+                raise Diverged(
+                    f"{what} = {value}",
+                    expected="a finite number",
+                    where=f"model '{self.name}', before its optimizer step",
+                    write="a lower learning rate, a longer warm-up, or a look at this batch",
+                )
+
+
+def _micros(batch: Batch, micro: int | None) -> list[Batch]:
+    """Return even parts of about `micro` tokens (rows, where there are no tokens)."""
+    if micro is None:
+        return [batch]
+    width = batch["weight"].flatten(1).shape[1] if batch["weight"].dim() > 1 else 1
+    most = max(1, micro // width)
+    count = -(-batch.rows // most)
+    return batch.split(-(-batch.rows // count))
+
+
+def _with_weight(batch: Batch) -> Batch:
+    return batch.plus({"weight": torch.ones(batch.rows)})
+
+
+def _full(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the whole of a tensor that may be sharded."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+

@@ -1,0 +1,245 @@
+"""The loop: freeze the dials, take a batch, make the moves, measure, write, steer.
+
+    live  = at(phase, time)                       every schedule becomes a number
+    batch, source = live.source.next(source, ctx)
+    for move in live.do: batch = move(batch, ctx)
+    monitors, record, controllers
+
+It knows no regime: pretraining, preference learning and RL differ in the source and the moves.
+"""
+
+import time as clock
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from thalweg.core.batch import Batch
+from thalweg.core.dials import Dials
+from thalweg.core.learner import Learner
+from thalweg.core.protocols import Context
+from thalweg.core.recipe import Phase, Recipe
+from thalweg.core.report import Report
+from thalweg.core.state import RunState
+from thalweg.core.time import Time
+from thalweg.core.world import World
+from thalweg.errors import Diverged
+
+__all__ = ["Bench", "Memory", "Recorder", "run", "run_phase"]
+
+
+class Recorder(Protocol):
+    """Where a run leaves its traces."""
+
+    def step(self, state: RunState, report: Mapping[str, float], seconds: float) -> None:
+        """Write the report of the step that led to `state`."""
+        ...
+
+    def save(self, state: RunState, learners: Mapping[str, Learner], tag: str = "") -> None:
+        """Write a checkpoint if one is due, or always if it has a tag."""
+        ...
+
+    def note(self, step: int, kind: str, text: str) -> None:
+        """Write down an event."""
+        ...
+
+    def trial(self, state: RunState, rows: list[dict[str, float]], facts: dict[str, Any]) -> None:
+        """Write the reports of a trial that started from `state`."""
+        ...
+
+    def interrupted(self) -> bool:
+        """Return whether somebody asked the run to end now."""
+        ...
+
+
+class Memory:
+    """A recorder that keeps the history in a list and writes nothing."""
+
+    def __init__(self) -> None:
+        self.history: list[dict[str, Any]] = []
+        self.trials: list[dict[str, float]] = []
+        self.events: list[tuple[int, str, str]] = []
+
+    def step(self, state: RunState, report: Mapping[str, float], seconds: float) -> None:
+        """Keep the report."""
+        self.history.append({"step": state.run_step, **report})
+
+    def save(self, state: RunState, learners: Mapping[str, Learner], tag: str = "") -> None:
+        """Keep nothing."""
+
+    def note(self, step: int, kind: str, text: str) -> None:
+        """Keep the event."""
+        self.events.append((step, kind, text))
+
+    def trial(self, state: RunState, rows: list[dict[str, float]], facts: dict[str, Any]) -> None:
+        """Keep the rows."""
+        self.trials += rows
+
+    def interrupted(self) -> bool:
+        """Return False: nobody can ask."""
+        return False
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a run works with, besides its state."""
+
+    recipe: Recipe
+    learners: Mapping[str, Learner]
+    world: World
+    recorder: Recorder
+    find: Callable[[str], Any]
+    """Looks up the names in recorded overrides."""
+
+
+def run(bench: Bench, state: RunState) -> RunState:
+    """Run the phases from `state` to the end, a Stop, or an interruption; return where it ended.
+
+    Raises:
+        Diverged: A loss is not finite; the last good checkpoint is named.
+    """
+    from thalweg.core.control import steer  # the controllers' trials run this loop
+
+    while state.phase < len(bench.recipe.phases) and not state.stopped:
+        phase = bench.recipe.phases[state.phase]
+        state, ended = run_phase(bench, phase, state, steer=steer)
+        if not ended:
+            break
+        bench.recorder.save(state, bench.learners, tag="end-of-" + phase.name)
+        state = replace(
+            state, phase=state.phase + 1, step=0, tokens=0, source=None, controllers=None,
+            overrides={},
+        )  # fmt: skip
+    return state
+
+
+Steer = Callable[[Bench, Phase, RunState, Context], tuple[RunState, bool]]
+
+
+def run_phase(
+    bench: Bench,
+    phase: Phase,
+    state: RunState,
+    *,
+    steer: Steer | None = None,
+    stop: int | None = None,
+) -> tuple[RunState, bool]:
+    """Run a phase from `state`; return where it ended and whether it is over.
+
+    Args:
+        bench: What the run works with.
+        phase: The phase as written; overrides of the state are applied here.
+        state: Where to start.
+        steer: Asks the controllers; None leaves them out (trials).
+        stop: Step of the phase to stop at, before its end.
+    """
+    dials = Dials.of(phase, state.overrides, bench.find)
+    end = dials.steps if stop is None else stop
+    state = _started(bench, phase, state, dials)
+    while end is None or state.step < end:
+        begin = clock.perf_counter()
+        state, ctx = _step(bench, dials, state)
+        bench.recorder.step(state, state.last["report"], clock.perf_counter() - begin)
+        over = False
+        if steer is not None:
+            overrides = state.overrides
+            state, over = steer(bench, phase, state, ctx)
+            if state.overrides is not overrides:
+                dials = Dials.of(phase, state.overrides, bench.find)
+            interrupted = bench.world.any(bench.recorder.interrupted())
+            bench.recorder.save(state, bench.learners, tag="interrupted" if interrupted else "")
+            if interrupted:
+                return state, False
+        if over or state.stopped:
+            return state, over
+    return state, True
+
+
+def _started(bench: Bench, phase: Phase, state: RunState, dials: Dials) -> RunState:
+    """Return the state with the phase's source and controllers started, if they are not yet."""
+    if state.source is not None:
+        return state
+    live = dials.live(dials.time(state))
+    ctx = _context(bench, dials, state, live.rows, Report(()))
+    controllers = [controller.start(ctx) for controller in phase.controllers]
+    state = replace(state, source=live.source.start(ctx), controllers=controllers)
+    bench.recorder.save(state, bench.learners)
+    return state
+
+
+def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Context]:
+    time = dials.time(state)
+    live = dials.live(time)
+    report = Report(live.source.names)
+    ctx = _context(bench, dials, state, live.rows, report)
+    batch, source = live.source.next(state.source, ctx)
+    try:
+        for move in live.do:
+            batch = move(batch, ctx)
+    except Diverged as error:
+        raise _located(error, bench, state) from error
+    counts = _tokens_by_source(batch, live.source.names)
+    done = int(time.run_step) + 1
+    last_step = dials.steps is not None and state.step + 1 == dials.steps
+    for monitor in live.monitors:
+        if done % max(int(monitor.every), 1) == 0 or last_step:
+            ctx.log(monitor(ctx))
+    tokens = sum(counts.values())
+    delivered = {n: state.delivered.get(n, 0) + counts.get(n, 0) for n in live.source.names}
+    state = replace(
+        state,
+        step=state.step + 1,
+        run_step=done,
+        tokens=state.tokens + tokens,
+        run_tokens=state.run_tokens + tokens,
+        delivered={**state.delivered, **delivered},
+        source=source,
+    )
+    row = _row(report, dials, state, time, live)
+    return replace(state, last={"report": row, "rows": report.rows()}), ctx
+
+
+def _row(report: Report, dials: Dials, state: RunState, time: Time, live: Phase) -> dict[str, Any]:
+    """Return the line of the history, in a fixed order."""
+    head = {"phase": live.name, "tokens": state.run_tokens}
+    sources = {f"tokens/{name}": count for name, count in state.delivered.items()}
+    return {**head, **report.values(), **dials.values(time, live), **sources}
+
+
+def _context(bench: Bench, dials: Dials, state: RunState, rows: int, report: Report) -> Context:
+    run_step = state.run_step + 1
+    return Context(
+        time=dials.time(state),
+        seed=bench.recipe.seed,
+        rows=int(rows),
+        models=bench.learners,
+        last=state.last,
+        sum=bench.world.sum,
+        log=report.log,
+        learned=report.learned,
+        note=lambda kind, text: bench.recorder.note(run_step, kind, text),
+    )
+
+
+def _tokens_by_source(batch: Batch, names: tuple[str, ...]) -> dict[str, int]:
+    """Return the number of targets that count, by source; a row without a weight counts once."""
+    if "weight" in batch:
+        counts = (batch["weight"].flatten(1) > 0).sum(1).numpy()
+    else:
+        counts = np.ones(batch.rows, np.int64)
+    if len(names) < 2:
+        return {names[0] if names else "data": int(counts.sum())}
+    totals = np.bincount(batch["source"].numpy(), weights=counts, minlength=len(names))
+    return {name: int(total) for name, total in zip(names, totals, strict=True)}
+
+
+def _located(error: Diverged, bench: Bench, state: RunState) -> Diverged:
+    phase = bench.recipe.phases[state.phase].name
+    bench.recorder.note(state.run_step + 1, "diverged", error.given)
+    return Diverged(
+        error.given,
+        expected=error.expected,
+        where=f"step {state.run_step + 1}, phase '{phase}', {error.where}",
+        write=error.write,
+    )

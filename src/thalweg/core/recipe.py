@@ -1,0 +1,203 @@
+"""A recipe: models, phases, a seed. And the checks that run before anything is built."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+from thalweg.core.protocols import Controller, Dial, ModelSpec, Monitor, Move, Schedule, Source
+from thalweg.core.time import Span, share
+from thalweg.core.tree import flatten
+from thalweg.errors import ColumnError, DialError, RecipeError, did_you_mean
+
+__all__ = ["Claim", "Compute", "CopyOf", "Phase", "Recipe", "Saves", "check"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of a run with one source and one list of moves."""
+
+    steps: int | Span | None
+    """Length: steps, `tokens(2e9)`, or None for endless (until a controller or a signal ends it)."""
+    source: Source
+    """Where batches come from."""
+    do: tuple[Move, ...]
+    """The moves of a step, in order."""
+    rows: Dial = 32
+    """Rows of the global batch."""
+    controllers: tuple[Controller, ...] = ()
+    monitors: tuple[Monitor, ...] = ()
+    name: str = "main"
+    """Its place in paths; unique in the recipe."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How the run uses the machine. Changes speed and memory, never what is computed."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of activations; weights, losses and moments stay float32. auto: bfloat16 on GPUs."""
+    compile: bool = False
+    """Compile the models with torch.compile: pays after some 150 steps on a CPU."""
+    shard: Literal["replicate", "full"] = "replicate"
+    """Over several processes: every rank keeps all weights, or a part of them (FSDP2)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True)
+class Saves:
+    """When checkpoints are written and which are kept. The end of a phase is always kept."""
+
+    every: Span = share(0.05)
+    """Distance between checkpoints."""
+    last: int = 2
+    """Newest checkpoints that are kept."""
+    milestone: Span = share(0.2)
+    """Checkpoints at multiples of this are kept for good, to branch from."""
+
+
+@dataclass(frozen=True)
+class CopyOf:
+    """A model that starts with the architecture and weights of another of the recipe.
+
+    It is frozen unless a move learns it or copies to it: a reference, a sampler, a reward model.
+    """
+
+    model: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run is. Prints as JSON; code is the configuration, JSON the evidence."""
+
+    models: Mapping[str, ModelSpec | CopyOf]
+    phases: tuple[Phase, ...]
+    seed: int = 0
+    compute: Compute = Compute()
+    saves: Saves = Saves()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a paper says, as something that can fail. An arm is a recipe, or a function of a seed."""
+
+    paper: str
+    """arXiv number or reference."""
+    statement: str
+    arms: Callable[[Any], Mapping[str, Any]]
+    """Size -> the arms by name."""
+    judge: Callable[[Any], Any]
+    """Results -> a verdict with effect and interval."""
+    seeds: int = 3
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse a recipe that cannot run, before anything is built.
+
+    Raises:
+        RecipeError: No phases or models, names used twice, a move names an unknown model, a batch
+            that is not a positive number of rows.
+        ColumnError: A move needs a column that nothing before it makes.
+        DialError: A number is not a number, or a plain function stands where a schedule belongs.
+    """
+    _unique([phase.name for phase in recipe.phases], "phases", "Phase(name=...)")
+    for name, spec in recipe.models.items():
+        if isinstance(spec, CopyOf) and spec.model not in recipe.models:
+            raise RecipeError(
+                f"a copy of '{spec.model}'",
+                expected="a model of the recipe",
+                where=f"models.{name}",
+                write=did_you_mean(spec.model, recipe.models),
+            )
+    if not recipe.models:
+        raise RecipeError(
+            "no models", expected="one or more", where="Recipe.models", write='{"policy": ...}'
+        )
+    for phase in recipe.phases:
+        _check_phase(phase, recipe.models)
+    for path, value in flatten(recipe).items():
+        _check_dial(path, value)
+
+
+def _check_phase(phase: Phase, models: Mapping[str, ModelSpec | CopyOf]) -> None:
+    _unique([move.name for move in phase.do], f"{phase.name}.do", "Learn(..., name=...)")
+    if isinstance(phase.steps, int) and phase.steps < 0:
+        raise DialError(
+            f"steps = {phase.steps}",
+            expected="0 or more",
+            where=f"{phase.name}.steps",
+            write="steps=1000",
+        )
+    if isinstance(phase.rows, int) and phase.rows < 1:
+        raise DialError(
+            f"rows = {phase.rows}",
+            expected="1 or more",
+            where=f"{phase.name}.rows",
+            write="rows=32",
+        )
+    have = list(phase.source.makes)
+    for move in phase.do:
+        where = f"{phase.name}.{move.name}"
+        for column in move.needs:
+            if column not in have:
+                raise ColumnError(
+                    f"{move.name} needs column '{column}'",
+                    expected="a source or an earlier move that makes it; there are: "
+                    + ", ".join(have),
+                    where=where,
+                    write=did_you_mean(column, have),
+                )
+        have += [column for column in move.makes if column not in have]
+        for model in _models_of(move):
+            if model not in models:
+                raise RecipeError(
+                    f"model '{model}'",
+                    expected="a model of the recipe",
+                    where=where,
+                    write=did_you_mean(model, models),
+                )
+
+
+def _models_of(move: Move) -> list[str]:
+    """Return the models that a move names in its fields `model`, `src` and `dst`."""
+    assert is_dataclass(move)
+    names = {f.name for f in fields(move)} & {"model", "src", "dst"}
+    return [str(getattr(move, name)) for name in sorted(names)]
+
+
+def _check_dial(path: str, value: Any) -> None:
+    if isinstance(value, float) and value != value:
+        raise DialError(f"{path} = NaN", expected="a number", where=path, write=f"{path}=0.1")
+    if callable(value) and type(value).__name__ == "function" and not _holds_functions(path):
+        raise DialError(
+            f"{path} is a plain function",
+            expected="a number or a schedule",
+            where=path,
+            write="By(function)",
+        )
+
+
+def _holds_functions(path: str) -> bool:
+    """Return whether this field is meant to hold a function: `fn`, `loss`, `filter` and the like."""
+    return path.rsplit(".", 1)[-1] in {"fn", "function", "keep", "filter", "reward", "judge"}
+
+
+def _unique(names: list[str], where: str, write: str) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        raise RecipeError(
+            f"names {names}",
+            expected="one or more, each used once",
+            where=where,
+            write=write,
+        )
+
+
+def scheduled(phase: Phase) -> dict[str, Schedule[Any]]:
+    """Return the outermost schedules of a phase by path."""
+    found: dict[str, Schedule[Any]] = {}
+    for path, value in flatten(phase).items():
+        inside = any(path.startswith(outer + ".") for outer in found)
+        if isinstance(value, Schedule) and not inside and not path.startswith("controllers"):
+            found[path] = value
+    return found

@@ -1,0 +1,222 @@
+"""Starting a run and picking it up again: from a recipe to a folder, and from a folder alone."""
+
+import json
+import platform
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import thalweg
+from thalweg.core.checkpoint import fill_learners, newest_whole, read_state, write_file
+from thalweg.core.learner import Learner
+from thalweg.core.loop import Bench, run
+from thalweg.core.machine import peak_flops
+from thalweg.core.moves import Learn
+from thalweg.core.names import finder
+from thalweg.core.plan import Plan, plan
+from thalweg.core.protocols import Foreseen
+from thalweg.core.recipe import CopyOf, Recipe, check
+from thalweg.core.record import RunFolder, Watcher
+from thalweg.core.rng import key_seed
+from thalweg.core.state import RunState
+from thalweg.core.tree import differences, read_record, record
+from thalweg.core.world import World, open_world
+from thalweg.errors import StateError
+
+__all__ = ["Origin", "Session", "build_learners", "open_run", "resume", "train"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a recipe came from, for the record."""
+
+    recipe: str = "recipe"
+    """Name of the recipe, or path of its file."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    file: Path | None = None
+    """The recipe's file, copied into the run so that the folder is enough."""
+    parent: Mapping[str, Any] | None = None
+    """{"run": folder, "step": step} of the run this one branched from."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a run is told besides its recipe."""
+
+    watchers: Sequence[Callable[[], Watcher]] = ()
+    """Makers of progress lines and sinks; called on the main rank."""
+    interrupted: Callable[[], bool] = lambda: False
+    warn: Callable[[str], None] = lambda text: None
+    """Told what a person should know: a damaged checkpoint, a resumed step."""
+
+
+def train(
+    recipe: Recipe, folder: Path, origin: Origin = Origin(), session: Session = Session()
+) -> RunState:
+    """Run a recipe from its beginning in a new folder.
+
+    Raises:
+        RecipeError: The recipe cannot run; nothing was written.
+        StateError: The folder exists.
+        Diverged: A loss is not finite; the folder holds the checkpoints before it.
+    """
+    check(recipe)
+    record(recipe)
+    finder(origin.file)
+    with open_world(recipe.compute.device, recipe.compute.shard) as world:
+        planned = plan(recipe, ranks=world.size)
+        learners = build_learners(recipe, world)
+        world.from_main(lambda: _create(folder, recipe, origin, planned, learners))
+        return _go(recipe, folder, world, learners, RunState(), {}, origin.file, session)
+
+
+def resume(folder: Path, session: Session = Session()) -> RunState:
+    """Go on where a run stopped, however it stopped; the folder is enough.
+
+    Raises:
+        StateError: No such run, a changed recipe or data, or no whole checkpoint.
+    """
+    recipe, file = open_run(folder)
+    check(recipe)
+    with open_world(recipe.compute.device, recipe.compute.shard) as world:
+        path = world.from_main(lambda: newest_whole(folder, session.warn))
+        saved = read_state(path) if path is not None else {}
+        if saved:
+            _same_recipe(saved["recipe"], json.loads((folder / "recipe.json").read_text()), folder)
+        learners = build_learners(recipe, world)
+        if path is not None:
+            fill_learners(path, learners, world, finder(file))
+        state = RunState.from_json(saved["state"]) if saved else RunState()
+        session.warn(f"resuming {folder.name} at step {state.run_step}")
+        return _go(recipe, folder, world, learners, state, saved, file, session)
+
+
+def open_run(folder: Path) -> tuple[Recipe, Path | None]:
+    """Return the recipe of a run, rebuilt from its record, and its recipe file if it has one.
+
+    Raises:
+        StateError: There is no run here, or its record cannot be read.
+    """
+    if not (folder / "recipe.json").exists():
+        raise StateError(
+            f"'{folder}'",
+            expected="the folder of a run (it has a recipe.json)",
+            where=str(folder.parent),
+            write="thalweg list, to see the runs there are",
+        )
+    file = folder / "recipe.py"
+    known = file if file.exists() else None
+    try:
+        tree = json.loads((folder / "recipe.json").read_text())["tree"]
+    except (ValueError, KeyError) as error:
+        raise StateError(
+            f"recipe.json cannot be read: {error}",
+            expected="the record that the run was started with",
+            where=str(folder / "recipe.json"),
+            write="put the file back; its checkpoints hold a copy of the record",
+        ) from error
+    recipe: Recipe = read_record(tree, finder(known))
+    return recipe, known
+
+
+def build_learners(recipe: Recipe, world: World) -> dict[str, Learner]:
+    """Build every model of a recipe in its world, weights drawn from the seed and the name."""
+    compute = recipe.compute
+    auto = torch.bfloat16 if world.device.type == "cuda" else torch.float32
+    dtypes = {"auto": auto, "float32": torch.float32, "bfloat16": torch.bfloat16}
+    learners = {}
+    for name, spec in recipe.models.items():
+        source = name
+        while isinstance(spec, CopyOf):
+            source, spec = spec.model, recipe.models[spec.model]
+        module = spec.build(key_seed(recipe.seed, "model", source))
+        learners[name] = Learner(
+            name, module, world, dtype=dtypes[compute.dtype], compiled=compute.compile
+        )
+    return learners
+
+
+def _go(
+    recipe: Recipe,
+    folder: Path,
+    world: World,
+    learners: Mapping[str, Learner],
+    state: RunState,
+    saved: Mapping[str, Any],
+    file: Path | None,
+    session: Session,
+) -> RunState:
+    info = json.loads((folder / "recipe.json").read_text())
+    flops = sum(float(model["flops_per_token"]) for model in info["models"].values())
+    some = next(iter(learners.values()))
+    peak = peak_flops(world.device.type, some.dtype) * world.size if world.main else 0.0
+    watchers = [make() for make in session.watchers] if world.main else []
+    recorder = RunFolder(
+        folder, recipe, world, flops=flops, peak=peak, watchers=watchers,
+        interrupted=session.interrupted,
+    )  # fmt: skip
+    with recorder:
+        recorder.begin(state, saved.get("lengths", {}))
+        return run(Bench(recipe, learners, world, recorder, finder(file)), state)
+
+
+def _create(
+    folder: Path, recipe: Recipe, origin: Origin, planned: Plan, learners: Mapping[str, Learner]
+) -> None:
+    if folder.exists():
+        raise StateError(
+            f"run '{folder.name}' exists",
+            expected="a new name",
+            where=str(folder),
+            write=f"thalweg resume {folder.name}, or --run another-name",
+        )
+    about = {
+        "name": folder.name,
+        "recipe": origin.recipe,
+        "options": dict(origin.options),
+        "overrides": dict(origin.overrides),
+        "parent": origin.parent,
+        "versions": versions(),
+        "seed": recipe.seed,
+        "models": {name: _facts(name, learner, recipe) for name, learner in learners.items()},
+        "tree": record(recipe),
+    }
+    (folder / "checkpoints").mkdir(parents=True)
+    if origin.file is not None:
+        shutil.copyfile(origin.file, folder / "recipe.py")
+    write_file(folder / "plan.json", json.dumps(planned.to_json(), indent=1))
+    write_file(folder / "recipe.json", json.dumps(about, indent=1))
+
+
+def _facts(name: str, learner: Learner, recipe: Recipe) -> dict[str, float]:
+    learns = {m.model for phase in recipe.phases for m in phase.do if isinstance(m, Learn)}
+    sources = [phase.source for phase in recipe.phases]
+    length = max((s.row_tokens for s in sources if isinstance(s, Foreseen)), default=0)
+    flops = learner.flops(length) if name in learns else 0.0
+    return {"parameters": learner.parameter_count(), "flops_per_token": flops}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    names = ("torch", "numpy", "transformers", "tokenizers")
+    ours = {"thalweg": thalweg.__version__, "python": platform.python_version()}
+    return ours | {name: metadata.version(name) for name in names}
+
+
+def _same_recipe(saved: Any, now: Mapping[str, Any], folder: Path) -> None:
+    changed = differences(saved, now["tree"])
+    if changed:
+        path, was, is_now = changed[0]
+        more = f" (and {len(changed) - 1} more places)" if len(changed) > 1 else ""
+        raise StateError(
+            f"{path} = {is_now!r}{more}",
+            expected=f"{was!r}, as when the checkpoint was written",
+            where=str(folder / "recipe.json"),
+            write=f"put it back; or start a changed run: thalweg branch {folder.name} {path}=...",
+        )

@@ -1,0 +1,56 @@
+"""The state of a run: plain data, everything but weights and moments. Resume loads it, rollback keeps it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from thalweg.core.protocols import State
+from thalweg.core.time import Time
+
+__all__ = ["RunState"]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run is. Survives JSON unchanged."""
+
+    phase: int = 0
+    """Index of the phase."""
+    step: int = 0
+    """Steps done in the phase."""
+    run_step: int = 0
+    """Steps done in the run."""
+    tokens: int = 0
+    """Target tokens consumed in the phase."""
+    run_tokens: int = 0
+    """Target tokens consumed in the run, trials left out."""
+    trial_tokens: int = 0
+    """Target tokens spent on trials that were rolled back."""
+    delivered: Mapping[str, int] = field(default_factory=dict)
+    """Target tokens by source, over the run."""
+    source: State = None
+    """Of the phase's source; None before the phase has started."""
+    controllers: State = None
+    """Of the phase's controllers, by position; None before the phase has started."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Path in the phase -> record of the value that a controller set."""
+    journal: tuple[tuple[int, str, Any], ...] = ()
+    """(run step, path, record) of every Set: replaying it needs no controller."""
+    last: Mapping[str, Any] = field(default_factory=dict)
+    """The report of the step before."""
+    stopped: str = ""
+    """Why a controller ended the run; empty while it goes on."""
+
+    def time(self, steps: int | None, batch_tokens: int) -> Time:
+        """Return the moment the next step belongs to."""
+        return Time(self.step, steps, self.tokens, self.run_step, batch_tokens)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "RunState":
+        """Return the state that `to_json` described."""
+        journal = tuple((int(step), str(path), value) for step, path, value in data["journal"])
+        return RunState(**{**data, "journal": journal})

@@ -1,0 +1,199 @@
+"""Ranks exist here and nowhere else. Everyone else sees the global batch.
+
+A world of one process does nothing. With several (torchrun), each rank takes an equal, contiguous
+part of every batch; gradients and metrics are SUMS over ranks, because losses are sums over rows.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from thalweg.core.batch import Batch
+from thalweg.errors import RecipeError
+
+__all__ = ["World", "open_world"]
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Blocked(Protocol):
+    """A module that says which of its parts are sharded one by one."""
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The repeated parts."""
+        ...
+
+
+@dataclass(frozen=True)
+class World:
+    """The ranks of a run."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+    shard: Literal["replicate", "full"] = "replicate"
+
+    @property
+    def main(self) -> bool:
+        """Whether this rank writes files and talks to people."""
+        return self.rank == 0
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move a module to the device, and shard it where the world says so."""
+        module = module.to(self.device)
+        if self.size == 1 or self.shard == "replicate":
+            return module
+        mesh = init_device_mesh(self.device.type, (self.size,))
+        parts = [*module.blocks] if isinstance(module, Blocked) else []
+        for part in [*parts, module]:
+            wrapped = fully_shard(part, mesh=mesh)
+            wrapped.set_gradient_divide_factor(1.0)  # losses are sums, so gradients are sums
+            wrapped.set_force_sum_reduction_for_comms(True)  # gloo knows no scaled sum
+        return module
+
+    def mine(self, batch: Batch) -> Batch:
+        """Return this rank's rows. Short batches are padded by rows of weight 0."""
+        if self.size == 1:
+            return batch
+        each = -(-batch.rows // self.size)
+        index = np.arange(self.rank * each, (self.rank + 1) * each)
+        padding = index >= batch.rows
+        part = batch.take(np.where(padding, 0, index))
+        if not padding.any():
+            return part
+        weight = part["weight"].clone()
+        weight[torch.from_numpy(padding)] = 0
+        return part.plus({"weight": weight})
+
+    def gather(self, values: torch.Tensor, rows: int) -> torch.Tensor:
+        """Return the rows of all ranks' parts, in batch order, without padding."""
+        if self.size == 1:
+            return values
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(parts, values.contiguous())
+        return torch.cat(parts)[:rows]
+
+    def gather_objects(self, values: list[T]) -> list[T]:
+        """Return the concatenation of all ranks' lists."""
+        if self.size == 1:
+            return values
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, values)
+        return [value for part in parts for value in part]
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum over ranks."""
+        if self.size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def sum_gradients(self, module: nn.Module) -> None:
+        """Replace every gradient by its sum over ranks. FSDP has done so already."""
+        if self.size == 1 or isinstance(module, FSDPModule):
+            return
+        grads = [p.grad for p in module.parameters() if p.grad is not None]
+        flat = torch.cat([grad.flatten() for grad in grads])
+        dist.all_reduce(flat)
+        for grad, total in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(total.view_as(grad))
+
+    def from_main(self, make: Callable[[], T]) -> T:
+        """Return what `make` returns on the main rank, on every rank. Errors are raised on all."""
+        if self.size == 1:
+            return make()
+        box: list[Any] = [None, None]
+        if self.main:
+            try:
+                box[0] = make()
+            except Exception as error:  # handed to every rank, then raised
+                box[1] = error
+        dist.broadcast_object_list(box)
+        if box[1] is not None:
+            raise box[1]
+        value: T = box[0]
+        return value
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set on any rank."""
+        if self.size == 1:
+            return flag
+        value = torch.tensor([float(flag)], device=self.device)
+        dist.all_reduce(value)
+        return bool(value.item() > 0)
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        if self.size > 1:
+            dist.barrier()
+
+    def save_tensors(self, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+        """Write tensors as safetensors, each rank its own shards."""
+        if self.main:
+            folder.mkdir(parents=True, exist_ok=True)
+        self.barrier()
+        writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        with _quiet_alone():
+            dcp.save(tensors, storage_writer=writer, no_dist=self.size == 1)
+
+    def load_tensors(self, tensors: dict[str, torch.Tensor], folder: Path) -> None:
+        """Fill tensors in place from a folder that any number of ranks wrote."""
+        reader = HuggingFaceStorageReader(str(folder))
+        with _quiet_alone():
+            dcp.load(tensors, storage_reader=reader, no_dist=self.size == 1)
+
+
+@contextmanager
+def _quiet_alone() -> Iterator[None]:
+    """Silence the note that one process saves alone: that is what is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
+
+
+@contextmanager
+def open_world(
+    device: Literal["auto", "cpu", "cuda"], shard: Literal["replicate", "full"]
+) -> Iterator[World]:
+    """Join the ranks that torchrun started, or be a world of one; leave them at the end.
+
+    Raises:
+        RecipeError: A GPU was asked for and there is none.
+    """
+    cuda = torch.cuda.is_available()
+    if device == "cuda" and not cuda:
+        raise RecipeError(
+            "device = 'cuda'",
+            expected="a GPU that torch can use",
+            where="compute.device",
+            write="compute.device='cpu', or install a CUDA build of torch",
+        )
+    kind = "cuda" if cuda and device != "cpu" else "cpu"
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    place = torch.device(kind, local) if kind == "cuda" else torch.device("cpu")
+    if kind == "cuda":
+        torch.cuda.set_device(place)
+    if size == 1:
+        yield World(device=place, shard=shard)
+        return
+    dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), size, place, shard)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,253 @@
+"""One part of a build: records in, token files out.
+
+A record becomes a `Draft`: pieces of text, each to be learned or not, that are encoded one by one
+and joined. Long texts are cut at line ends before they are encoded, so that memory stays bounded
+and all cores have work; only if the tokenizer gives the same ids either way (`Tokenizer.splits`).
+
+A finished part is four or six files and a marker written last. A part without a marker is built
+again; a part with one is never touched.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+from thalweg.data.files import Segment, open_bytes
+from thalweg.data.read import Record, records, text_of
+from thalweg.data.tokenizer import Tokenizer
+
+__all__ = ["SPLITS", "Draft", "Job", "Piece", "Plain", "Render", "Split", "drafts", "encode_part"]
+
+Split: TypeAlias = Literal["train", "held_out"]
+SPLITS: tuple[Split, Split] = ("train", "held_out")
+
+_BATCH_BYTES = 1 << 20
+_PIECE_CHARACTERS = 1 << 15
+_KEY_BYTES = 1 << 16
+
+
+class Piece(NamedTuple):
+    """Text that is encoded on its own."""
+
+    text: str
+    learned: bool = True
+    ends: bool = False
+    """Whether an end-of-text follows, learned as the text is."""
+
+
+class Draft(NamedTuple):
+    """A document, or the next piece of a long one, before it is encoded."""
+
+    pieces: Sequence[Piece]
+    opens: bool
+    """Whether a document begins here, with an end-of-text before it."""
+    split: Split
+    text_bytes: int
+
+
+class Render(Protocol):
+    """How a record becomes pieces."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Values wanted of each record."""
+        ...
+
+    @property
+    def special(self) -> bool:
+        """Whether special tokens in the text are meant as such."""
+        ...
+
+    @property
+    def weighs(self) -> bool:
+        """Whether some ids are not to be learned, so that the store needs `learned.bin`."""
+        ...
+
+    def pieces(self, record: Record, segment: Segment) -> tuple[str, Sequence[Piece]]:
+        """Return what decides on which side a document falls, and its pieces; [] leaves it out."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The whole text is learned."""
+
+    field: str = "text"
+    splits: bool = True
+    """Whether a long text may be encoded piece by piece."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The field of the text."""
+        return (self.field,)
+
+    @property
+    def special(self) -> bool:
+        """Never: a text cannot end itself."""
+        return False
+
+    @property
+    def weighs(self) -> bool:
+        """Never: every id is learned."""
+        return False
+
+    def pieces(self, record: Record, segment: Segment) -> tuple[str, Sequence[Piece]]:
+        """Return the text, and the text in pieces."""
+        text = text_of(record, segment, self.field)
+        return text, [Piece(piece) for piece in _cut(text)] if self.splits else [Piece(text)]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all parts of one build share."""
+
+    tokenizer: Tokenizer
+    render: Render
+    held_out: float
+    folder: Path
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The smallest unsigned type that holds every id."""
+        return np.dtype("<u2" if self.tokenizer.size <= 1 << 16 else "<u4")
+
+    def file(self, part: int, name: str) -> Path:
+        """Return the path of a file of a part."""
+        return self.folder / f"{part:06d}.{name}"
+
+
+def drafts(part: Sequence[Segment], render: Render, held_out: float) -> Iterator[Draft]:
+    """Yield the documents of a part; empty ones are left out."""
+    for segment in part:
+        for record in records(segment, render.fields):
+            key, pieces = render.pieces(record, segment)
+            if any(piece.text for piece in pieces):
+                split = _split(key, segment, held_out)
+                size = sum(len(piece.text.encode()) for piece in pieces)
+                yield Draft(pieces, record.opens, split, size)
+
+
+def encode_part(
+    number: int, part: Sequence[Segment], job: Job, advance: Callable[[int], None]
+) -> None:
+    """Write the token files of a part, then its marker. Does nothing if the marker is there.
+
+    Args:
+        number: Which part.
+        part: Its segments.
+        job: What it shares with the others.
+        advance: Called with the bytes of text done.
+    """
+    marker = job.file(number, "json")
+    if marker.is_file():
+        return
+    outs = {split: _Out.begin(job, number, split) for split in SPLITS}
+    for batch in _batches(drafts(part, job.render, job.held_out)):
+        texts = [piece.text for draft in batch for piece in draft.pieces]
+        ids = iter(job.tokenizer.encode_batch(texts, special=job.render.special))
+        for draft in batch:
+            outs[draft.split].add(draft, [next(ids) for _ in draft.pieces], job.tokenizer.end_id)
+        advance(sum(draft.text_bytes for draft in batch))
+    counts = {split: out.finish() for split, out in outs.items()}
+    fresh = marker.with_suffix(".new")
+    fresh.write_text(json.dumps(counts))
+    os.replace(fresh, marker)
+
+
+@dataclass
+class _Out:
+    """The files of one split of one part, while they are written."""
+
+    tokens: BinaryIO
+    documents: BinaryIO
+    learned: BinaryIO | None
+    dtype: np.dtype[np.generic]
+    count: int = 0
+    opened: int = 0
+    text_bytes: int = 0
+
+    @staticmethod
+    def begin(job: Job, number: int, split: Split) -> "_Out":
+        return _Out(
+            job.file(number, f"{split}.tokens").open("wb"),
+            job.file(number, f"{split}.documents").open("wb"),
+            job.file(number, f"{split}.learned").open("wb") if job.render.weighs else None,
+            job.dtype,
+        )
+
+    def add(self, draft: Draft, encoded: Sequence[np.ndarray], end_id: int) -> None:
+        end = np.array([end_id], np.uint32)
+        runs: list[tuple[np.ndarray, bool]] = [(end, False)] if draft.opens else []
+        for piece, ids in zip(draft.pieces, encoded, strict=True):
+            runs.append((ids, piece.learned))
+            if piece.ends:
+                runs.append((end, piece.learned))
+        stream = np.concatenate([ids for ids, _ in runs])
+        self.tokens.write(stream.astype(self.dtype).data)
+        if self.learned is not None:
+            flags = [np.full(len(ids), learned, np.uint8) for ids, learned in runs]
+            self.learned.write(np.concatenate(flags).data)
+        if draft.opens:
+            self.documents.write(np.array([self.count], "<i8").data)
+            self.opened += 1
+        self.count += len(stream)
+        self.text_bytes += draft.text_bytes
+
+    def finish(self) -> dict[str, int]:
+        for stream in (self.tokens, self.documents, self.learned):
+            if stream is not None:
+                stream.close()
+        return {
+            "tokens": self.count, "documents": self.opened, "text_bytes": self.text_bytes,
+        }  # fmt: skip
+
+
+def _batches(source: Iterator[Draft]) -> Iterator[list[Draft]]:
+    batch: list[Draft] = []
+    size = 0
+    for draft in source:
+        batch.append(draft)
+        size += draft.text_bytes
+        if size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _cut(text: str) -> Iterator[str]:
+    """Yield the text in pieces that end with a line, of about 32,768 characters."""
+    start = 0
+    while len(text) - start > 2 * _PIECE_CHARACTERS:
+        stop = start + _PIECE_CHARACTERS
+        while (stop := text.find("\n", stop) + 1) and text[stop : stop + 1].isspace():
+            pass  # a run of white space is one word to most tokenizers
+        if not stop:
+            break
+        yield text[start:stop]
+        start = stop
+    yield text[start:]
+
+
+def _split(key: str, segment: Segment, held_out: float) -> Split:
+    if segment.held:
+        return "held_out"
+    if held_out <= 0:
+        return "train"
+    data = _head(segment.path) if segment.kind == "text" else key.encode()
+    draw = int.from_bytes(hashlib.blake2b(data, digest_size=8, person=b"held-out").digest())
+    return "held_out" if draw < held_out * 2.0**64 else "train"
+
+
+@lru_cache(maxsize=256)
+def _head(path: Path) -> bytes:
+    """Return what decides for all pieces of a long text: its first 64 KiB."""
+    with open_bytes(path) as stream:
+        return stream.read(_KEY_BYTES)

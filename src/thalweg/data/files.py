@@ -1,0 +1,279 @@
+"""Which files a source names, and how their content is cut into parts that can be built alone.
+
+A source is a file, a folder (searched deeply, hidden names left out), a glob pattern, a folder
+written by `datasets.save_to_disk`, or `hf:owner/name` / `hf:owner/name:split` on the Hugging Face
+hub. Files are read in sorted order.
+
+A part is about 16 MiB of input. Its cuts are a function of the content alone, so a build that was
+killed finds its finished parts again. A compressed file is one part however long.
+"""
+
+import glob
+import gzip
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, TypeAlias, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from thalweg.data.hub import hub_data_files
+from thalweg.errors import DataError, did_you_mean
+
+__all__ = [
+    "PART_BYTES",
+    "TEXT_SUFFIXES",
+    "Segment",
+    "Sources",
+    "find_files",
+    "holds_tails",
+    "kind_of",
+    "open_bytes",
+    "plan_parts",
+    "skip",
+]
+
+Sources: TypeAlias = "str | Path | Sequence[str | Path]"
+"""One source or several."""
+
+Kind: TypeAlias = Literal["text", "jsonl", "parquet", "arrow"]
+
+PART_BYTES = 16 << 20
+"""Input of one part; changing it changes which finished parts a killed build can use."""
+
+TEXT_SUFFIXES = frozenset(
+    ".txt .text .md .markdown .rst .tex .adoc .org .html .htm .xml .py .pyi .c .h .cc .cpp .cxx .hpp "
+    ".cu .java .kt .scala .go .rs .js .jsx .ts .tsx .rb .php .pl .lua .r .jl .hs .ml .swift .sh "
+    ".sql .toml .yaml .yml .ini .cfg".split()
+)
+"""What a folder is searched for, beside records. A file that is named outright may end as it likes."""
+
+_RECORDS: dict[str, Kind] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
+_FEW_FILES = 200
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of one file."""
+
+    path: Path
+    kind: Kind
+    start: int = 0
+    """First byte (of the decompressed content), or first row group of a parquet file."""
+    stop: int | None = None
+    """Byte or row group behind the last; None: to the end."""
+    opens: bool = True
+    """Whether a document begins here; False: a long text goes on."""
+    held: bool = False
+    """Whether the documents are held out, whatever their hash says."""
+
+
+def find_files(sources: Sources) -> tuple[Path, ...]:
+    """Return the files of all sources, in the order given; inside a source, sorted.
+
+    Raises:
+        DataError: A source that does not exist, or holds no file that can be read.
+    """
+    several = [sources] if isinstance(sources, str | Path) else list(sources)
+    found = [path for source in several for path in _files_of(source)]
+    if not found:
+        raise _nothing(str(sources))
+    return tuple(found)
+
+
+def kind_of(path: Path) -> Kind:
+    """Return how a file is read, by its name; compression counts for nothing.
+
+    Example:
+        >>> kind_of(Path("web.jsonl.zst")), kind_of(Path("notes.md"))
+        ('jsonl', 'text')
+    """
+    plain = path.with_suffix("") if path.suffix in (".gz", ".zst") else path
+    return _RECORDS.get(plain.suffix.lower(), "text")
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Return the content as a stream of bytes, decompressed if the name ends in .gz or .zst."""
+    if path.suffix == ".gz":
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if path.suffix == ".zst":
+        raw = pa.input_stream(str(path), compression="zstd")
+        return cast(BinaryIO, io.BufferedReader(raw, 1 << 20))
+    return path.open("rb")
+
+
+def skip(stream: BinaryIO, count: int) -> None:
+    """Move `count` bytes on from the start of a stream; also in one that cannot seek."""
+    if stream.seekable():
+        stream.seek(count)
+        return
+    while count > 0:
+        count -= len(stream.read(min(count, 1 << 20)))
+
+
+def plan_parts(files: Sequence[Path], held_out: float = 0.0) -> list[tuple[Segment, ...]]:
+    """Return the parts of a build, in the order of the stream.
+
+    With fewer than 200 plain texts and nothing else, the end of every text is held out (marked
+    `held`); otherwise documents are held out by their hash, and nothing is marked here.
+    """
+    tail = held_out > 0 and holds_tails(files)
+    parts: list[tuple[Segment, ...]] = []
+    gathered: list[Segment] = []
+    weight = 0
+    for file in files:
+        for segment, size in _segments(file, held_out if tail else 0.0):
+            gathered.append(segment)
+            weight += size
+            if weight >= PART_BYTES:
+                parts.append(tuple(gathered))
+                gathered, weight = [], 0
+    return [*parts, tuple(gathered)] if gathered else parts
+
+
+def holds_tails(files: Sequence[Path]) -> bool:
+    """Return whether the end of each text is held out, because there are few and only texts."""
+    return len(files) < _FEW_FILES and all(kind_of(file) == "text" for file in files)
+
+
+def _files_of(source: str | Path) -> list[Path]:
+    text = str(source)
+    if text.startswith("hf:"):
+        name, _, split = text[3:].partition(":")
+        return hub_data_files(name, split or "train")
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = _saved_dataset(path) or [p for p in sorted(path.rglob("*")) if _readable(p, path)]
+        if not found:
+            raise _nothing(text)
+        return found
+    if any(sign in text for sign in "*?["):
+        matched = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
+        if not matched:
+            raise _nothing(text)
+        return matched
+    raise _absent(path)
+
+
+def _readable(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith((".", "__pycache__")) for part in path.relative_to(root).parts)
+    plain = path.with_suffix("") if path.suffix in (".gz", ".zst") else path
+    known = plain.suffix.lower() in TEXT_SUFFIXES or plain.suffix.lower() in _RECORDS
+    return known and not hidden and path.is_file()
+
+
+def _saved_dataset(folder: Path) -> list[Path]:
+    """Return the Arrow files of a data set saved with save_to_disk, [] if it is none."""
+    splits = folder / "dataset_dict.json"
+    if splits.is_file():
+        names = json.loads(splits.read_text("utf-8"))["splits"]
+        if "train" not in names:
+            raise DataError(
+                f"a saved data set with the splits {names}",
+                expected="a split named train, or the folder of one split",
+                where=str(folder),
+                write=" or ".join(f"'{folder / name}'" for name in names),
+            )
+        folder = folder / "train"
+    state = folder / "state.json"
+    if not state.is_file():
+        return []
+    listed = json.loads(state.read_text("utf-8")).get("_data_files", [])
+    return [folder / entry["filename"] for entry in listed]
+
+
+def _nothing(source: str) -> DataError:
+    return DataError(
+        f"an empty corpus: '{source}' names no file that can be read",
+        expected=".txt, .md, .py, ..., .jsonl or .ndjson (.gz, .zst), .parquet, a saved data set",
+        where=str(Path(source).absolute()) if len(source) < 200 else source[:200],
+        write="the path of a file, of a folder with such files, or a pattern like 'corpus/*.jsonl'",
+    )
+
+
+def _absent(path: Path) -> DataError:
+    folder = path.absolute().parent
+    while not folder.is_dir():
+        folder = folder.parent
+    beside = [p.name for p in folder.iterdir()]
+    return DataError(
+        f"no file or folder '{path}'",
+        expected="a file, a folder or a pattern",
+        where=str(path.absolute()),
+        write=f"{did_you_mean(path.name, beside)} (in {folder}); hf:{path} is a name on the hub",
+    )
+
+
+def _segments(file: Path, tail: float) -> Iterator[tuple[Segment, int]]:
+    kind = kind_of(file)
+    if kind == "parquet":
+        yield from _row_groups(file)
+    elif kind == "arrow":
+        yield Segment(file, kind), PART_BYTES
+    elif file.suffix in (".gz", ".zst"):
+        yield from _compressed(file, kind, tail)
+    else:
+        size = file.stat().st_size
+        cut = _character_at(file, int(size * (1 - tail))) if tail else size
+        yield from _stretches(file, kind, 0, cut, held=False)
+        yield from _stretches(file, kind, cut, size, held=True)
+
+
+def _compressed(file: Path, kind: Kind, tail: float) -> Iterator[tuple[Segment, int]]:
+    if not tail:
+        yield Segment(file, kind), PART_BYTES
+        return
+    with open_bytes(file) as stream:
+        size = sum(len(block) for block in iter(lambda: stream.read(1 << 20), b""))
+    cut = _character_at(file, int(size * (1 - tail)))
+    yield Segment(file, kind, 0, cut), PART_BYTES
+    yield Segment(file, kind, cut, size, held=True), PART_BYTES
+
+
+def _stretches(
+    file: Path, kind: Kind, start: int, stop: int, *, held: bool
+) -> Iterator[tuple[Segment, int]]:
+    opens = True
+    with file.open("rb") as stream:
+        while start < stop:
+            end = min(start + PART_BYTES, stop)
+            if end < stop:
+                stream.seek(end)
+                stream.readline()
+                end = min(stream.tell(), stop)
+            yield Segment(file, kind, start, end, opens or kind == "jsonl", held), end - start
+            start, opens = end, False
+
+
+def _character_at(file: Path, place: int) -> int:
+    """Return the first byte at or behind `place` that begins a UTF-8 character."""
+    with open_bytes(file) as stream:
+        skip(stream, place)
+        following = stream.read(4)
+    inside = next((i for i, byte in enumerate(following) if byte & 0xC0 != 0x80), 0)
+    return place + inside
+
+
+def _row_groups(file: Path) -> Iterator[tuple[Segment, int]]:
+    try:
+        about = pq.ParquetFile(file).metadata
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"a parquet file that does not open: {error}",
+            expected="a whole parquet file",
+            where=str(file),
+            write="copy or write the file again",
+        ) from error
+    for group in range(about.num_row_groups):
+        size = about.row_group(group).total_byte_size
+        yield Segment(file, "parquet", group, group + 1), size

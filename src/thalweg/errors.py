@@ -1,0 +1,106 @@
+"""Every error Thalweg raises on purpose. The ground floor: imports nothing.
+
+    ThalwegError
+    +-- RecipeError (also ValueError)   the recipe cannot run: raised when it is built, at the latest before step 0
+    |   +-- DialError                   a number or schedule is out of range, or needs a horizon there is none
+    |   +-- ColumnError                 a part needs a column that nothing before it makes
+    +-- DataError (also ValueError)     text, tokens or a tokenizer cannot be read as asked
+    +-- StateError                      a run folder or checkpoint does not fit, is damaged, or is in use
+    +-- Diverged                        a loss or gradient is not finite; raised before the optimizer step
+    +-- NotReproduced                   a claim of the atlas failed
+
+A message has four parts, and the constructor asks for all of them: what was given, what was
+expected, where, and what to write instead.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ColumnError",
+    "DataError",
+    "DialError",
+    "Diverged",
+    "NotReproduced",
+    "RecipeError",
+    "StateError",
+    "ThalwegError",
+    "did_you_mean",
+]
+
+
+class ThalwegError(Exception):
+    """The root of the tree. Its text is the four parts, one a line.
+
+    Args:
+        given: What was found, with its value.
+        expected: What would have been right.
+        where: The path, file, line or step.
+        write: What the user can write or do now.
+    """
+
+    def __init__(self, given: str, *, expected: str, where: str, write: str) -> None:
+        super().__init__(given, expected, where, write)
+        self.given = given
+        self.expected = expected
+        self.where = where
+        self.write = write
+
+    def __str__(self) -> str:
+        """Return the four parts, one a line."""
+        return (
+            f"{self.given}\n  expected: {self.expected}\n"
+            f"  where:    {self.where}\n  write:    {self.write}"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the keyword-only parts when the error crosses a process boundary."""
+        return _rebuild, (type(self), self.given, self.expected, self.where, self.write)
+
+
+class RecipeError(ThalwegError, ValueError):
+    """The recipe cannot run as written."""
+
+
+class DialError(RecipeError):
+    """A number or a schedule is out of its range, or lacks the clock it needs."""
+
+
+class ColumnError(RecipeError):
+    """A part needs a batch column that no earlier part makes."""
+
+
+class DataError(ThalwegError, ValueError):
+    """A text file, token store or tokenizer cannot be read as asked."""
+
+
+class StateError(ThalwegError):
+    """A run folder or a checkpoint does not fit, is damaged, or is in use."""
+
+
+class Diverged(ThalwegError):
+    """A loss or a gradient is not finite. The optimizer has not stepped."""
+
+
+class NotReproduced(ThalwegError):
+    """A claim of the atlas failed under its own judge."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return a suggestion such as ``did you mean 'lr'?``, or the list of what is known.
+
+    Example:
+        >>> did_you_mean("wamup", ["warmup", "peak"])
+        "did you mean 'warmup'?"
+    """
+    names = sorted(set(known))
+    close = difflib.get_close_matches(given, names, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
+    return "one of: " + ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+
+
+def _rebuild(
+    kind: type[ThalwegError], given: str, expected: str, where: str, write: str
+) -> ThalwegError:
+    return kind(given, expected=expected, where=where, write=write)

@@ -1,0 +1,124 @@
+"""Causal attention, one function; the kernel is chosen by device, dtype and row length.
+
+softmax(q k^T / sqrt(d)) v, where a position sees itself and what stands before it in its document.
+
+CPU: torch's fused attention is slow on short rows and has no use for two cores' bfloat16 matmuls,
+so rows up to `_PLAIN` positions go through two matmuls and a softmax, in two causal blocks (the
+first half of the queries never touches the second half of the keys). Longer rows use the fused
+kernel, which needs no square of memory.
+CUDA: the fused kernel without documents; with them flex_attention, which skips the blocks between
+two documents, when the model is compiled (eager flex builds the square), else an explicit mask.
+"""
+
+import math
+from typing import TypeAlias
+
+import torch
+from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+__all__ = ["Documents", "attention", "documents_for"]
+
+# R rows, T positions, H query heads, G key heads (H is a multiple of G), d width of a head.
+
+Documents: TypeAlias = "torch.Tensor | BlockMask | None"
+"""The document column int32 [R, T], what `documents_for` made of it, or None for one a row."""
+
+_PLAIN = {torch.bfloat16: 2048, torch.float16: 2048, torch.float32: 1023, torch.float64: 1023}
+"""Longest row for which plain matmuls beat the fused CPU kernel; measured at heads of 32 and 64."""
+
+
+def documents_for(document_RT: torch.Tensor | None, *, head_width: int) -> Documents:
+    """Return the document column in the form that `attention` reads fastest; make it once a pass.
+
+    Args:
+        document_RT: int32 [R, T], or None.
+        head_width: Width of a head; flex_attention wants a power of two from 16 on.
+
+    Returns:
+        The column itself, or a block mask on a CUDA device inside a compiled model.
+    """
+    fits = head_width >= 16 and head_width & (head_width - 1) == 0
+    if document_RT is None or not (document_RT.is_cuda and torch.compiler.is_compiling() and fits):
+        return document_RT
+    column_RT = document_RT
+
+    def inside(
+        row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor
+    ) -> torch.Tensor:
+        return (query >= key) & (column_RT[row, query] == column_RT[row, key])
+
+    rows, length = document_RT.shape
+    return create_block_mask(inside, rows, None, length, length, device=document_RT.device)
+
+
+def attention(
+    q_RHTd: torch.Tensor,
+    k_RGTd: torch.Tensor,
+    v_RGTd: torch.Tensor,
+    document: Documents = None,
+) -> torch.Tensor:
+    """Return causal attention, inside documents where they are given.
+
+    Args:
+        q_RHTd: Queries [R, H, T, d].
+        k_RGTd: Keys [R, G, T, d]; query head h reads key head h // (H / G).
+        v_RGTd: Values [R, G, T, d].
+        document: int32 [R, T]; attention stays inside equal ids. None: one document a row.
+
+    Returns:
+        [R, H, T, d] in the dtype of the queries.
+
+    Example:
+        >>> one = torch.ones(1, 2, 3, 4)
+        >>> attention(one, one[:, :1], one[:, :1]).shape
+        torch.Size([1, 2, 3, 4])
+    """
+    shared = q_RHTd.shape[1] != k_RGTd.shape[1]
+    if isinstance(document, BlockMask):
+        seen = flex_attention(q_RHTd, k_RGTd, v_RGTd, block_mask=document, enable_gqa=shared)
+        assert isinstance(seen, torch.Tensor)
+        return seen
+    if q_RHTd.device.type == "cpu" and q_RHTd.shape[2] <= _PLAIN.get(q_RHTd.dtype, 0):
+        return _two_blocks(q_RHTd, k_RGTd, v_RGTd, document)
+    if document is None:
+        return F.scaled_dot_product_attention(
+            q_RHTd, k_RGTd, v_RGTd, is_causal=True, enable_gqa=shared
+        )
+    mask = _visible(document, q_RHTd.shape[2], q_RHTd.device)
+    return F.scaled_dot_product_attention(q_RHTd, k_RGTd, v_RGTd, attn_mask=mask, enable_gqa=shared)
+
+
+def _visible(document_RT: torch.Tensor | None, length: int, device: torch.device) -> torch.Tensor:
+    """Return where a query may look: bool [T, T], or [R, 1, T, T] with documents."""
+    place_T = torch.arange(length, device=device)
+    causal_TT = place_T[:, None] >= place_T[None, :]
+    if document_RT is None:
+        return causal_TT
+    return causal_TT & (document_RT[:, None, :, None] == document_RT[:, None, None, :])
+
+
+def _two_blocks(
+    q_RHTd: torch.Tensor,
+    k_RGTd: torch.Tensor,
+    v_RGTd: torch.Tensor,
+    document_RT: torch.Tensor | None,
+) -> torch.Tensor:
+    """Attention as matmul, softmax, matmul; the first half of the rows skips the later keys."""
+    heads, length, width = q_RHTd.shape[1:]
+    each = heads // k_RGTd.shape[1]
+    k_RHTd = k_RGTd if each == 1 else k_RGTd.repeat_interleave(each, 1)
+    v_RHTd = v_RGTd if each == 1 else v_RGTd.repeat_interleave(each, 1)
+    visible = _visible(document_RT, length, q_RHTd.device)
+    far = torch.zeros((), dtype=q_RHTd.dtype, device=q_RHTd.device)
+    bias = far.expand(visible.shape).masked_fill(~visible, -math.inf)
+    scaled = q_RHTd * (1.0 / math.sqrt(width))
+    half = (length + 1) // 2
+    parts = []
+    for start, end in ((0, half), (half, length)):
+        if start == end:
+            continue
+        scores = scaled[:, :, start:end] @ k_RHTd[:, :, :end].transpose(-1, -2)
+        share = (scores + bias[..., start:end, :end]).softmax(-1)
+        parts.append(share @ v_RHTd[:, :, :end])
+    return torch.cat(parts, 2)

@@ -1,0 +1,192 @@
+"""Head and cross-entropy in one, chunk by chunk, so that the logits are never held whole.
+
+logprob_i = z_i[y_i] - log sum_v exp z_i[v],  z_i = W h_i;  loss = -sum_i w_i logprob_i.
+
+Two ways, because two users want different things:
+- with weights (training) the gradients with respect to hidden and head are made in the forward
+  pass, while a chunk's logits are at hand; the backward pass only scales them;
+- without (scoring, ratios, preferences) the log-probs are differentiable, and the backward pass
+  makes each chunk's logits again.
+Matmuls run in the autocast dtype, softmax and sums in float32 (float64 for float64 inputs).
+"""
+
+from typing import Any
+
+import torch
+
+from thalweg.core.protocols import Scored
+
+__all__ = ["linear_cross_entropy"]
+
+# N tokens (rows times positions), D width, V vocabulary, C tokens of a chunk.
+
+_CHUNK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 27}
+"""Logits of one chunk: about the cache on a CPU, half a gigabyte of float32 on a GPU."""
+
+
+def linear_cross_entropy(
+    hidden_ND: torch.Tensor,
+    head_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    weight_N: torch.Tensor | None = None,
+    *,
+    chunk: int | None = None,
+) -> Scored:
+    """Return the log-prob of each target, and with weights the loss -sum(weight * logprob).
+
+    Args:
+        hidden_ND: Final hidden states [N, D].
+        head_VD: Output matrix [V, D].
+        targets_N: int64 [N], each in 0 .. V-1, also where the weight is 0.
+        weight_N: float32 [N], constant; or None.
+        chunk: Tokens whose logits exist at a time; None picks by device and vocabulary.
+
+    Returns:
+        Scored(loss, logprobs_N): float32. The loss is None without weights; the log-probs are
+        differentiable only without weights.
+
+    Example:
+        >>> scored = linear_cross_entropy(torch.zeros(1, 2), torch.ones(4, 2), torch.tensor([3]))
+        >>> round(float(scored.logprobs[0]), 4)
+        -1.3863
+    """
+    size = chunk or _tokens_a_chunk(hidden_ND, head_VD)
+    low = _matmul_dtype(hidden_ND)
+    if weight_N is None:
+        differentiable_N: torch.Tensor = _LogProbs.apply(hidden_ND, head_VD, targets_N, size, low)  # type: ignore[no-untyped-call]
+        return Scored(None, differentiable_N)
+    if torch.is_grad_enabled() and (hidden_ND.requires_grad or head_VD.requires_grad):
+        return Scored(*_Weighted.apply(hidden_ND, head_VD, targets_N, weight_N, size, low))  # type: ignore[no-untyped-call]
+    logprobs_N = _score(hidden_ND, head_VD, targets_N, size, low)
+    return Scored(-(weight_N * logprobs_N).sum(), logprobs_N)
+
+
+def _tokens_a_chunk(hidden_ND: torch.Tensor, head_VD: torch.Tensor) -> int:
+    """Split into equal chunks of about `_CHUNK_ELEMENTS` logits, of 256 tokens at least."""
+    elements = _CHUNK_ELEMENTS.get(hidden_ND.device.type, 1 << 24)
+    most = max(elements // head_VD.shape[0], 256)
+    count = -(-hidden_ND.shape[0] // most)
+    return max(-(-hidden_ND.shape[0] // max(count, 1)), 1)
+
+
+def _matmul_dtype(hidden_ND: torch.Tensor) -> torch.dtype:
+    kind = hidden_ND.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_ND.dtype
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _log_softmax(hidden_CD: torch.Tensor, head_VD: torch.Tensor) -> torch.Tensor:
+    logits_CV = hidden_CD @ head_VD.t()
+    return logits_CV.to(_wide(logits_CV.dtype)).log_softmax(-1)
+
+
+def _score(
+    hidden_ND: torch.Tensor,
+    head_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    size: int,
+    low: torch.dtype,
+) -> torch.Tensor:
+    """Return the log-probs [N] of the targets, chunk by chunk."""
+    head = head_VD.to(low)
+    return torch.cat(
+        [
+            _log_softmax(hidden_CD, head).gather(1, targets_C[:, None])[:, 0]
+            for hidden_CD, targets_C in zip(
+                torch.split(hidden_ND.to(low), size), torch.split(targets_N, size), strict=True
+            )
+        ]
+    )
+
+
+def _gradients(
+    hidden_ND: torch.Tensor,
+    head_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    weight_N: torch.Tensor,
+    size: int,
+    *,
+    with_head: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Return logprobs [N] and the gradients of -sum(weight * logprob): [N, D] and [V, D]."""
+    logprobs, to_hidden = [], []
+    wide = _wide(hidden_ND.dtype)
+    to_head = torch.zeros_like(head_VD, dtype=wide) if with_head else None
+    for hidden_CD, targets_C, weight_C in zip(
+        *(torch.split(rows, size) for rows in (hidden_ND, targets_N, weight_N.to(wide))),
+        strict=True,
+    ):
+        log_share_CV = _log_softmax(hidden_CD, head_VD)
+        picked_C1 = log_share_CV.gather(1, targets_C[:, None])
+        slope_CV = (log_share_CV.exp() * weight_C[:, None]).to(hidden_ND.dtype)
+        at_target_C1 = (picked_C1.exp() - 1.0) * weight_C[:, None]
+        slope_CV = slope_CV.scatter(1, targets_C[:, None], at_target_C1.to(slope_CV.dtype))
+        logprobs.append(picked_C1[:, 0])
+        to_hidden.append(slope_CV @ head_VD)
+        if to_head is not None:
+            to_head = to_head + slope_CV.t() @ hidden_CD
+    return torch.cat(logprobs), torch.cat(to_hidden), to_head
+
+
+class _Weighted(torch.autograd.Function):
+    """Loss and log-probs; the gradients are made in the forward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: torch.Tensor,
+        head_VD: torch.Tensor,
+        targets_N: torch.Tensor,
+        weight_N: torch.Tensor,
+        size: int,
+        low: torch.dtype,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        with_head = ctx.needs_input_grad[1]
+        logprobs_N, to_hidden, to_head = _gradients(
+            hidden_ND.to(low), head_VD.to(low), targets_N, weight_N, size, with_head=with_head
+        )
+        ctx.save_for_backward(to_hidden, to_head)
+        ctx.dtypes = hidden_ND.dtype, head_VD.dtype
+        ctx.mark_non_differentiable(logprobs_N)
+        return -(weight_N * logprobs_N).sum(), logprobs_N
+
+    @staticmethod
+    def backward(
+        ctx: Any, to_loss: torch.Tensor, to_logprobs: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
+        to_hidden, to_head = ctx.saved_tensors
+        of_hidden, of_head = ctx.dtypes
+        hidden_gradient = (to_hidden * to_loss).to(of_hidden)
+        head_gradient = None if to_head is None else (to_head * to_loss).to(of_head)
+        return hidden_gradient, head_gradient, None, None, None, None
+
+
+class _LogProbs(torch.autograd.Function):
+    """Log-probs of the targets; the backward pass makes each chunk's logits again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: torch.Tensor,
+        head_VD: torch.Tensor,
+        targets_N: torch.Tensor,
+        size: int,
+        low: torch.dtype,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(hidden_ND, head_VD, targets_N)
+        ctx.how = size, low
+        return _score(hidden_ND, head_VD, targets_N, size, low)
+
+    @staticmethod
+    def backward(ctx: Any, to_logprobs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden_ND, head_VD, targets_N = ctx.saved_tensors
+        size, low = ctx.how
+        with_head = ctx.needs_input_grad[1]
+        _, to_hidden, to_head = _gradients(
+            hidden_ND.to(low), head_VD.to(low), targets_N, -to_logprobs, size, with_head=with_head
+        )
+        head_gradient = None if to_head is None else to_head.to(head_VD.dtype)
+        return to_hidden.to(hidden_ND.dtype), head_gradient, None, None, None

@@ -1,0 +1,35 @@
+"""Likelihood of tokens: the objective of pretraining and of supervised fine-tuning."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from thalweg.core.batch import Batch
+from thalweg.core.protocols import Loss
+
+__all__ = ["NextToken"]
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """Negative log-likelihood of the next token: - sum of weight * log p(target | before).
+
+    With `weigh=TokenMean()` the value is nats per target token. Reports `loss` of each source.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("tokens", "weight")
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Loss:
+        """Return the loss of these rows.
+
+        Args:
+            model: Called as ``model(tokens, document, targets_RT=..., weight_RT=...)``.
+            batch: `tokens` [R, T], `weight` [R, T-1], and `document` [R, T] where rows hold several.
+        """
+        tokens, weight = batch["tokens"], batch["weight"]
+        document = batch["document"][:, :-1] if "document" in batch else None
+        scored = model(tokens[:, :-1], document, targets_RT=tokens[:, 1:], weight_RT=weight)
+        counted = (weight > 0).float()
+        nats = -(scored.logprobs.detach() * counted).sum(1)
+        return Loss(scored.loss, {}, {"loss": nats, "loss/count": counted.sum(1)})

@@ -1,0 +1,55 @@
+"""Reading runs, reports, comparisons, the progress line, and sinks to other tools. No torch."""
+
+from thalweg.report.compare import (
+    Comparison,
+    Difference,
+    Group,
+    Summary,
+    compare,
+    recipe_difference,
+    summarise,
+    text_table,
+)
+from thalweg.report.family import Member, family
+from thalweg.report.html import write_report
+from thalweg.report.progress import Progress, progress_line
+from thalweg.report.read import (
+    Event,
+    History,
+    Parent,
+    Plan,
+    PlannedSource,
+    Points,
+    Run,
+    Sample,
+    read_run,
+)
+from thalweg.report.sinks import Sink, TensorBoard, WandB
+
+__all__ = [
+    "Comparison",
+    "Difference",
+    "Event",
+    "Group",
+    "History",
+    "Member",
+    "Parent",
+    "Plan",
+    "PlannedSource",
+    "Points",
+    "Progress",
+    "Run",
+    "Sample",
+    "Sink",
+    "Summary",
+    "TensorBoard",
+    "WandB",
+    "compare",
+    "family",
+    "progress_line",
+    "read_run",
+    "recipe_difference",
+    "summarise",
+    "text_table",
+    "write_report",
+]

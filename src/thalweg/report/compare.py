@@ -1,0 +1,287 @@
+"""Final numbers of runs, and honest differences between them. Pure functions.
+
+Runs of the same recipe that differ only in their seeds form a group. Two groups are compared seed
+by seed: what the seed decides (initial weights, order of the data) cancels, so fewer seeds settle
+more. The interval is Student's t over the paired differences.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+
+from thalweg.report.numbers import (
+    MISSING,
+    bytes_text,
+    count_text,
+    duration_text,
+    number_text,
+    percent_text,
+    rate_text,
+)
+from thalweg.report.read import History, Json, Run
+
+__all__ = [
+    "Comparison",
+    "Difference",
+    "Group",
+    "Summary",
+    "compare",
+    "flatten",
+    "recipe_difference",
+    "summarise",
+    "text_table",
+]
+
+FINAL_SHARE = 0.05
+"""Share of the steps whose mean is the final training loss."""
+HEAD = tuple(
+    "run,steps,tokens,train loss,held-out,perplexity,time,tok/s,util,memory,params".split(",")
+)
+METRICS = ("heldout", "loss")
+
+
+class Summary(NamedTuple):
+    """The final numbers of one run; NaN where nothing was measured."""
+
+    name: str
+    seed: int | None
+    steps: int
+    tokens: float
+    """Target tokens consumed."""
+    loss: float
+    """Training loss, nats a token: mean of the last 5 % of the steps."""
+    heldout: float
+    """Last held-out loss, nats a token."""
+    perplexity: float
+    """exp(heldout)."""
+    seconds: float
+    """Wall time over all resumes."""
+    tokens_per_second: float
+    """Median."""
+    utilisation: float
+    """Median model-FLOP utilisation, 0 to 1."""
+    memory_bytes: float
+    """Peak."""
+    parameters: float
+    """Of all models together."""
+
+
+class Group(NamedTuple):
+    """Runs of one recipe."""
+
+    name: str
+    runs: tuple[str, ...]
+    seeds: tuple[int | None, ...]
+
+
+class Difference(NamedTuple):
+    """`group` minus `baseline`, over the seeds both have."""
+
+    metric: str
+    baseline: str
+    group: str
+    seeds: tuple[int | None, ...]
+    mean: float
+    low: float
+    """Lower end of the 95 % interval; NaN with fewer than two pairs."""
+    high: float
+
+
+class Comparison(NamedTuple):
+    """Summaries in the order given, groups, and each group against the first."""
+
+    summaries: tuple[Summary, ...]
+    groups: tuple[Group, ...]
+    differences: tuple[Difference, ...]
+
+
+def summarise(run: Run) -> Summary:
+    """Return the final numbers of a run."""
+    history = run.history
+    heldout = history.last("heldout/loss")
+    parameters = [size.parameters for size in run.models.values()]
+    return Summary(
+        name=run.name,
+        seed=run.seed,
+        steps=int(history.step[-1]) if len(history) else 0,
+        tokens=history.last("tokens"),
+        loss=_final(history),
+        heldout=heldout,
+        perplexity=math.exp(heldout) if heldout < 700 else math.nan,
+        seconds=run.wall_seconds,
+        tokens_per_second=_median(history, "tokens_per_second"),
+        utilisation=_median(history, "utilisation"),
+        memory_bytes=_peak(history, "memory_bytes"),
+        parameters=sum(parameters) if parameters else math.nan,
+    )
+
+
+def compare(runs: Sequence[Run]) -> Comparison:
+    """Return final numbers, groups of equal recipe, and paired differences to the first group.
+
+    difference = mean over seeds s of (group_s - baseline_s), +- t(0.975, n-1) * sd / sqrt(n)
+
+    Args:
+        runs: One or more runs; the group of the first is the baseline.
+    """
+    summaries = tuple(summarise(run) for run in runs)
+    parts: dict[str, list[Summary]] = {}
+    for run, summary in zip(runs, summaries, strict=True):
+        parts.setdefault(_fingerprint(run), []).append(summary)
+    members = list(parts.values())
+    groups = tuple(_group(part) for part in members)
+    differences = tuple(
+        _difference(metric, (groups[0], members[0]), (group, part))
+        for group, part in list(zip(groups, members, strict=True))[1:]
+        for metric in METRICS
+    )
+    return Comparison(summaries, groups, differences)
+
+
+def text_table(comparison: Comparison) -> str:
+    """Return the comparison as plain text, columns aligned."""
+    rows: list[tuple[str, ...]] = [HEAD, *(_row(summary) for summary in comparison.summaries)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
+    lines = ["  ".join(_cells(row, widths)).rstrip() for row in rows]
+    lines.insert(1, "-" * max(len(line) for line in lines))
+    return "\n".join([*lines, *_paired_lines(comparison)])
+
+
+def flatten(tree: Json, path: str = "") -> dict[str, Json]:
+    """Return the leaves of a record by dotted path.
+
+    Example:
+        >>> flatten({"a": {"b": 1}, "c": [2, 3]})
+        {'a.b': 1, 'c.0': 2, 'c.1': 3}
+    """
+    if isinstance(tree, dict) and tree:
+        items = list(tree.items())
+    elif isinstance(tree, list) and tree:
+        items = [(str(index), value) for index, value in enumerate(tree)]
+    else:
+        return {path: tree}
+    out: dict[str, Json] = {}
+    for key, value in items:
+        out |= flatten(value, f"{path}.{key}" if path else key)
+    return out
+
+
+def recipe_difference(runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
+    """Return the paths at which the records of runs differ, with each run's value as text."""
+    leaves = [flatten(run.tree) for run in runs]
+    paths = dict.fromkeys(path for leaf in leaves for path in leaf)
+    table = {path: tuple(_leaf(leaf, path) for leaf in leaves) for path in paths}
+    return {path: values for path, values in table.items() if len(set(values)) > 1}
+
+
+def _leaf(leaves: Mapping[str, Json], path: str) -> str:
+    return json.dumps(leaves[path]) if path in leaves else MISSING
+
+
+def _final(history: History) -> float:
+    losses = history.points("loss").value
+    if len(losses) == 0:
+        return math.nan
+    return float(losses[-max(1, round(FINAL_SHARE * len(losses))) :].mean())
+
+
+def _median(history: History, name: str) -> float:
+    values = history.points(name).value
+    return float(np.median(values)) if len(values) else math.nan
+
+
+def _peak(history: History, name: str) -> float:
+    values = history.points(name).value
+    return float(values.max()) if len(values) else math.nan
+
+
+def _fingerprint(run: Run) -> str:
+    record: Json = run.tree if run.tree is not None else [run.recipe, run.options, run.overrides]
+    branch: Json = run.parent.step if run.parent is not None else None
+    return json.dumps([_seedless(record), branch], sort_keys=True)
+
+
+def _seedless(tree: Json) -> Json:
+    if isinstance(tree, dict):
+        return {key: _seedless(value) for key, value in tree.items() if key != "seed"}
+    return [_seedless(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def _group(part: Sequence[Summary]) -> Group:
+    names = tuple(summary.name for summary in part)
+    same = takewhile(lambda signs: len(set(signs)) == 1, zip(*names, strict=False))
+    shared = "".join(signs[0] for signs in same)
+    name = shared.rstrip("-_.@ 0123456789") if len(names) > 1 else names[0]
+    return Group(name or names[0], names, tuple(summary.seed for summary in part))
+
+
+def _difference(
+    metric: str, base: tuple[Group, Sequence[Summary]], other: tuple[Group, Sequence[Summary]]
+) -> Difference:
+    first = {summary.seed: _metric(summary, metric) for summary in base[1]}
+    second = {summary.seed: _metric(summary, metric) for summary in other[1]}
+    seeds = tuple(
+        seed
+        for seed in first
+        if seed in second and math.isfinite(first[seed]) and math.isfinite(second[seed])
+    )
+    gaps = np.array([second[seed] - first[seed] for seed in seeds])
+    mean, half = _interval(gaps)
+    return Difference(metric, base[0].name, other[0].name, seeds, mean, mean - half, mean + half)
+
+
+def _metric(summary: Summary, metric: str) -> float:
+    return summary.heldout if metric == "heldout" else summary.loss
+
+
+def _interval(gaps: np.ndarray) -> tuple[float, float]:
+    if len(gaps) == 0:
+        return math.nan, math.nan
+    if len(gaps) == 1:
+        return float(gaps[0]), math.nan
+    error = gaps.std(ddof=1) / math.sqrt(len(gaps))
+    return float(gaps.mean()), float(stdtrit(len(gaps) - 1, 0.975) * error)
+
+
+def _row(summary: Summary) -> tuple[str, ...]:
+    return (
+        summary.name,
+        f"{summary.steps:,}",
+        count_text(summary.tokens),
+        number_text(summary.loss),
+        number_text(summary.heldout),
+        number_text(summary.perplexity, 2),
+        duration_text(summary.seconds),
+        rate_text(summary.tokens_per_second),
+        percent_text(summary.utilisation),
+        bytes_text(summary.memory_bytes),
+        count_text(summary.parameters),
+    )
+
+
+def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    first, *rest = zip(row, widths, strict=True)
+    return [first[0].ljust(first[1]), *(text.rjust(width) for text, width in rest)]
+
+
+def _paired_lines(comparison: Comparison) -> list[str]:
+    label = {"heldout": "held-out loss", "loss": "train loss"}
+    lines = []
+    for gap in comparison.differences:
+        text = f"{gap.group} minus {gap.baseline}, {label[gap.metric]}: {difference_text(gap)}"
+        lines.append(text)
+    return ["", *lines] if lines else []
+
+
+def difference_text(gap: Difference) -> str:
+    """Return a difference with its interval, or why there is none."""
+    if not math.isfinite(gap.mean):
+        return "no seed in common"
+    if not math.isfinite(gap.low):
+        return f"{gap.mean:+.4f} (one pair, no interval)"
+    return f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] ({len(gap.seeds)} pairs, 95 %)"

@@ -1,0 +1,352 @@
+"""The figures of the report as plotly JSON, built from columns; plotly.js draws them in the page.
+
+Colours are names such as "@s0" or "@ink/0.4": the page's script replaces them by the values of the
+light or dark theme, so one figure serves both. Text that a user chose is escaped, because plotly
+reads a subset of HTML in names.
+"""
+
+import html
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from thalweg.report.read import Floats, Ints, Json, Points, Run
+from thalweg.report.thin import smooth, thin
+
+__all__ = [
+    "LARGE",
+    "SMALL",
+    "Figure",
+    "Series",
+    "dial_figures",
+    "health_figures",
+    "loss_figure",
+    "mixture_figure",
+    "other_figures",
+]
+
+LARGE, SMALL = 4_000, 1_000
+"""Points of a curve in a large and in a small figure."""
+_COLOURS = 8
+_DASHES = ("solid", "dash", "dot", "dashdot")
+_LR_LOG_SPAN = 30.0
+"""A learning rate that never reaches 0 and spans more than this gets a log axis."""
+
+
+class Figure(NamedTuple):
+    """A figure of the page."""
+
+    id: str
+    title: str
+    note: str
+    spec: dict[str, Json]
+    """`data` and `layout` for plotly.js."""
+    thinned: int
+    """Curves that were drawn with fewer points than they have."""
+    large: bool = False
+    logs: bool = False
+    """Offer a switch to a log axis."""
+
+
+class Series(NamedTuple):
+    """A curve before it is drawn."""
+
+    name: str
+    x: Floats | Ints
+    y: Floats
+    colour: int = 0
+    """Index into the palette; past its end the dashes change."""
+    group: str = ""
+    """Curves of a group are switched together; empty: the name."""
+    step: Ints | None = None
+    """Shown on hover where x is not the step."""
+    style: str = "line"
+    """line, faint, points, planned."""
+    shown: bool = True
+    chip: bool = True
+    """Whether it has a switch of its own."""
+
+
+def loss_figure(runs: Sequence[Run]) -> Figure | None:
+    """Return loss against tokens: raw and smoothed training loss, held-out, each source."""
+    alone = len(runs) == 1
+    series: list[Series] = []
+    for index, run in enumerate(runs):
+        series += _losses(run, 0 if alone else index, alone=alone)
+    if alone:
+        for index, source in enumerate(runs[0].sources):
+            series += _source_losses(runs[0], source, index + 2)
+    if not any(len(one.y) for one in series):
+        return None
+    figure = _figure("loss", "Loss", series, ("tokens", "nats per token"), large=True)
+    layout = figure.spec["layout"]
+    assert isinstance(layout, dict)
+    _frame(layout, series)
+    if alone:
+        _phases(layout, runs[0])
+    return figure._replace(logs=True)
+
+
+def dial_figures(runs: Sequence[Run]) -> tuple[list[Figure], dict[str, str]]:
+    """Return a small figure for each dial that moves or differs, and the values of the others."""
+    paths = {path for run in runs for path in [*run.history.under("dial/"), *run.plan.dials]}
+    figures: list[Figure] = []
+    still: dict[str, str] = {}
+    for number, path in enumerate(sorted(paths, key=lambda path: (not _is_rate(path), path))):
+        curves = [(run.history.points(f"dial/{path}"), run.plan.dials.get(path)) for run in runs]
+        values = [piece.value for pair in curves for piece in pair if piece is not None]
+        every = np.concatenate(values)
+        if len(every) == 0:
+            continue
+        if every.min() == every.max():
+            still[path] = f"{every[0]:.6g}"
+            continue
+        log = _is_rate(path) and every.min() > 0 and every.max() > _LR_LOG_SPAN * every.min()
+        series = [one for i, run in enumerate(runs) for one in _dial(run, i, *curves[i])]
+        figures.append(_figure(f"dial-{number}", path, series, ("step", ""), log=log))
+    return figures, still
+
+
+def mixture_figure(run: Run) -> Figure | None:
+    """Return the share of each source in the delivered tokens over time; None for one source."""
+    names = [name for name in run.sources if f"tokens/{name}" in run.history.columns]
+    if len(names) < 2 or len(run.history) < 2:
+        return None
+    window = max(1, len(run.history) // 50)
+    taken = {}
+    for name in names:
+        total = run.history.column(f"tokens/{name}")
+        last = np.maximum.accumulate(np.where(np.isfinite(total), total, 0.0))
+        taken[name] = np.diff(last, prepend=0.0)
+    if run.history.step[0] > 1:  # a branch: its first count holds all of its parent's
+        taken = {name: values[1:] for name, values in taken.items()}
+    step = run.history.step[-len(taken[names[0]]) :]
+    whole = smooth(np.sum(list(taken.values()), axis=0), window)
+    shares = {
+        name: np.divide(smooth(values, window), whole, out=np.zeros_like(whole), where=whole > 0)
+        for name, values in taken.items()
+    }
+    series = [Series(name, step, 100 * shares[name], i + 2) for i, name in enumerate(names)]
+    return _figure("mixture", "Delivered mixture", series, ("step", "% of tokens"))
+
+
+def health_figures(runs: Sequence[Run]) -> list[Figure]:
+    """Return gradient norm, throughput, utilisation and memory over the steps."""
+    charts = (
+        ("grad_norm", "Gradient norm", "norm before clipping", 1.0),
+        ("tokens_per_second", "Throughput", "tokens / s", 1.0),
+        ("utilisation", "Utilisation", "% of peak model FLOPs", 100.0),
+        ("memory_bytes", "Memory", "GiB", 2.0**-30),
+    )
+    figures = []
+    for column, title, unit, scale in charts:
+        alone = len(runs) == 1
+        series = [
+            one
+            for index, run in enumerate(runs)
+            for one in _measured(run, index, column, scale, alone=alone)
+        ]
+        if series:
+            figure = _figure(column, title, series, ("step", unit))
+            if column == "grad_norm":
+                figure = figure._replace(logs=True)
+            else:
+                _as_dict(_as_dict(figure.spec["layout"])["yaxis"])["rangemode"] = "tozero"
+            figures.append(figure)
+    return figures
+
+
+def other_figures(runs: Sequence[Run]) -> list[Figure]:
+    """Return a small figure for every other column of the history: monitors, further models."""
+    known = {"tokens", "loss", "grad_norm", "seconds", "tokens_per_second", "utilisation"}
+    known |= {"memory_bytes", "elapsed"}
+    taken = ("dial/", "loss/", "tokens/", "heldout/loss")
+    names = dict.fromkeys(name for run in runs for name in run.history.columns)
+    figures = []
+    for number, name in enumerate(sorted(names)):
+        if name in known or name.startswith(taken):
+            continue
+        points = [run.history.points(name) for run in runs]
+        series = [
+            Series(run.name, p.step, p.value, i)
+            for i, (run, p) in enumerate(zip(runs, points, strict=True))
+            if len(p.step)
+        ]
+        if series:
+            figures.append(_figure(f"other-{number}", name, series, ("step", "")))
+    return figures
+
+
+def _losses(run: Run, colour: int, *, alone: bool) -> list[Series]:
+    train, held = run.history.points("loss"), run.history.points("heldout/loss")
+    name = "train" if alone else run.name
+    mean = smooth(train.value, _window(len(train.value)))
+    raw = Series(f"{name}, each step", train.tokens, train.value, colour, name, train.step, "faint")
+    series = [raw._replace(chip=False)] if alone else []
+    series.append(Series(name, train.tokens, mean, colour, name, train.step))
+    if len(held.step):
+        dots = Series("held-out", held.tokens, held.value, 1, "held-out", held.step, "points")
+        other = dots._replace(name=f"{name}, held-out", colour=colour, group=name, chip=False)
+        series.append(dots if alone else other)
+    return series
+
+
+def _source_losses(run: Run, source: str, colour: int) -> list[Series]:
+    train = run.history.points(f"loss/{source}")
+    held = run.history.points(f"heldout/loss/{source}")
+    group = f"source {source}"
+    series = []
+    if len(train.step):
+        mean = smooth(train.value, _window(len(train.value)))
+        series.append(Series(source, train.tokens, mean, colour, group, train.step, shown=False))
+    if len(held.step):
+        name, style = f"{source}, held-out", "points"
+        dots = Series(name, held.tokens, held.value, colour, group, held.step, style, shown=False)
+        series.append(dots._replace(chip=not len(train.step)))
+    return series
+
+
+def _dial(run: Run, colour: int, made: Points, planned: Points | None) -> list[Series]:
+    series = []
+    if planned is not None and len(planned.step):
+        series.append(Series("planned", planned.step, planned.value, colour, style="planned"))
+    if len(made.step):
+        series.append(Series(run.name, made.step, made.value, colour))
+    return series
+
+
+def _measured(run: Run, colour: int, column: str, scale: float, *, alone: bool) -> list[Series]:
+    points = run.history.points(column)
+    if len(points.step) == 0:
+        return []
+    values = scale * points.value
+    mean = Series(run.name, points.step, smooth(values, _window(len(values))), colour)
+    raw = Series(f"{run.name}, each step", points.step, values, colour, run.name, style="faint")
+    if column == "memory_bytes":
+        return [mean._replace(y=values)]
+    return [raw._replace(chip=False), mean] if alone else [mean]
+
+
+def _window(count: int) -> int:
+    return max(1, count // 100) if count < 1_000 else max(11, count // 100)
+
+
+def _is_rate(path: str) -> bool:
+    return path.split(".")[-1] == "lr"
+
+
+def _figure(
+    id: str,
+    title: str,
+    series: Sequence[Series],
+    units: tuple[str, str],
+    *,
+    log: bool = False,
+    large: bool = False,
+) -> Figure:
+    limit = LARGE if large else SMALL
+    data: list[Json] = [_trace(one, limit, units[0]) for one in series]
+    layout: dict[str, Json] = {
+        "xaxis": _axis(units[0]),
+        "yaxis": _axis(units[1]) | {"type": "log" if log else "linear"},
+        "hovermode": "x unified" if large else "closest",
+    }
+    if log:
+        _as_dict(layout["yaxis"])["dtick"] = 1
+        _as_dict(layout["yaxis"])["exponentformat"] = "power"
+    spec: dict[str, Json] = {"data": data, "layout": layout}
+    note = "log axis" if log else ""
+    thinned = sum(len(one.y) > limit for one in series)
+    return Figure(id, title, note, spec, thinned, large)
+
+
+def _axis(title: str) -> dict[str, Json]:
+    form = {"tokens": ",.4s", "step": ",d"}.get(title, "")
+    axis: dict[str, Json] = {"title": {"text": title}, "hoverformat": form}
+    if title in ("tokens", "step"):
+        axis |= {"rangemode": "tozero", "tickformat": "~s" if title == "tokens" else ",~d"}
+    return axis
+
+
+def _trace(one: Series, limit: int, across: str) -> Json:
+    kept = thin(one.y, limit)
+    name = html.escape(one.name)
+    trace: dict[str, Json] = {
+        "type": "scatter",
+        "mode": "markers+lines" if one.style == "points" else "lines",
+        "name": name,
+        "x": _rounded(one.x[kept]),
+        "y": _rounded(one.y[kept]),
+        "visible": True if one.shown else "legendonly",
+        "legendgroup": html.escape(one.group or one.name),
+        "meta": {"chip": one.chip and one.style != "planned", "label": one.name},
+        "hovertemplate": _hover(one, across),
+        "line": _stroke(one),
+    }
+    if one.step is not None:
+        trace["customdata"] = [int(step) for step in one.step[kept]]
+    if one.style == "points":
+        trace["marker"] = {"size": 6, "color": _colour(one)}
+    return trace
+
+
+def _hover(one: Series, across: str) -> Json:
+    if one.step is not None:
+        return "%{y:.4f} (step %{customdata:,})" if one.style == "faint" else "%{y:.4f}"
+    return f"{across} %{{x:,}}<br>%{{y:,.5~g}}"
+
+
+def _stroke(one: Series) -> dict[str, Json]:
+    width = {"faint": 1.0, "points": 1.2, "planned": 1.4}.get(one.style, 1.8)
+    dash = _DASHES[one.colour // _COLOURS % len(_DASHES)]
+    stroke: dict[str, Json] = {"color": _colour(one), "width": width, "dash": dash}
+    if one.style == "planned":
+        stroke["dash"] = "dot"
+    return stroke
+
+
+def _colour(one: Series) -> str:
+    colour = f"@s{one.colour % _COLOURS}"
+    return {"faint": f"{colour}/0.28", "planned": "@muted"}.get(one.style, colour)
+
+
+def _rounded(values: Floats | Ints) -> list[Json]:
+    if values.dtype.kind == "i":
+        return [int(value) for value in values]
+    return [float(f"{value:.7g}") if math.isfinite(value) else None for value in values]
+
+
+def _frame(layout: dict[str, Json], series: Sequence[Series]) -> None:
+    """Start the loss axis below the first steep fall, so that the rest can be read."""
+    curves = [one for one in series if one.style in ("line", "points") and one.shown and len(one.y)]
+    late = [one.y[min(len(one.y) // 20 + 1, len(one.y) - 1) :] for one in curves]
+    low, high = min(y.min() for y in late), max(y.max() for y in late)
+    room = 0.06 * (high - low) or 0.1
+    _as_dict(layout["yaxis"])["range"] = [float(low - room), float(high + room)]
+
+
+def _phases(layout: dict[str, Json], run: Run) -> None:
+    """Mark where each phase starts."""
+    names, tokens = run.history.phase, run.history.column("tokens")
+    starts = [i for i in range(len(names)) if i == 0 or names[i] != names[i - 1]]
+    if len(starts) < 2:
+        return
+    shapes: list[Json] = []
+    labels: list[Json] = []
+    for start in starts:
+        x = float(tokens[start])
+        line: dict[str, Json] = {"color": "@muted", "width": 1, "dash": "dot"}
+        shapes.append({"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1})
+        _as_dict(shapes[-1])["line"] = line
+        labels.append(
+            {"x": x, "y": 1, "yref": "paper", "text": html.escape(names[start]), "showarrow": False}
+        )
+        _as_dict(labels[-1]).update(xanchor="left", yanchor="bottom", font={"color": "@muted"})
+    layout |= {"shapes": shapes[1:], "annotations": labels}
+
+
+def _as_dict(value: Json) -> dict[str, Json]:
+    assert isinstance(value, dict)
+    return value

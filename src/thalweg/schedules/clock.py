@@ -1,0 +1,216 @@
+"""What every schedule shares: reading the clock, choosing between pieces, checking numbers.
+
+A moment (an int step) and a plan (an int array of steps) run through the same numpy functions, so
+the plan says to the last bit what the run will do.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+
+from thalweg.core.protocols import Schedule
+from thalweg.core.time import Count, Span, Time
+from thalweg.errors import DialError
+
+__all__ = [
+    "WHOLE",
+    "Piece",
+    "Value",
+    "by_piece",
+    "check_number",
+    "check_schedule",
+    "cut",
+    "is_moment",
+    "like",
+    "number_at",
+    "progress",
+    "refuse_too_long",
+    "since",
+]
+
+Value: TypeAlias = float | np.ndarray
+"""A number, or one number a moment when the clock is an array."""
+
+Piece: TypeAlias = Value | Mapping[str, Value]
+"""What schedules return: a number, or a mapping of numbers such as mixture weights."""
+
+WHOLE = Span(1.0, "share")
+"""The whole phase."""
+
+
+def is_moment(time: Time) -> bool:
+    """Return whether the clock shows one moment, not a plan."""
+    return np.ndim(time.step) == 0
+
+
+def like(time: Time, values: np.ndarray) -> Value:
+    """Return a float for a moment, a float64 array of the clock's shape for a plan."""
+    if is_moment(time):
+        return float(values)
+    return np.broadcast_to(np.asarray(values, np.float64), np.shape(time.step)).copy()
+
+
+def progress(time: Time, over: Span) -> np.ndarray:
+    """Return u = step / length, held at 0 before the start and at 1 from the end on.
+
+    The last step inside has u = (length - 1) / length; u = 1 is the step after it. A length of 0
+    has ended at once: u = 1.
+
+    Raises:
+        DialError: `over` needs an end and the phase has none.
+    """
+    length = over.of(time)
+    steps = np.asarray(time.step, np.float64)
+    return np.ones_like(steps) if length == 0 else np.clip(steps / length, 0.0, 1.0)
+
+
+def since(time: Time, start: int) -> Time:
+    """Return `time.since(start)`; a phase that ends before `start` has no steps left, not fewer."""
+    clock = time.since(start)
+    return clock.within(0) if clock.steps is not None and clock.steps < 0 else clock
+
+
+def cut(time: Time, mask: np.ndarray) -> Time:
+    """Return the moments of a plan where `mask` is true."""
+    return replace(
+        time,
+        step=np.asarray(time.step)[mask],
+        tokens=_some(time.tokens, mask),
+        run_step=_some(time.run_step, mask),
+    )
+
+
+def by_piece(
+    time: Time,
+    early: bool | np.bool_ | np.ndarray,
+    first: Callable[[Time], Piece],
+    second: Callable[[Time], Piece],
+) -> Piece:
+    """Return `first(time)` where `early` is true and `second(time)` elsewhere.
+
+    Neither function ever sees a moment that is not its own.
+
+    Raises:
+        DialError: One gives a number and the other a mapping, or mappings with other keys.
+    """
+    mask = np.asarray(early, bool)
+    if mask.all():
+        return first(time)
+    if not mask.any():
+        return second(time)
+    mask = np.broadcast_to(mask, np.shape(time.step))
+    a, b = first(cut(time, mask)), second(cut(time, ~mask))
+    if not isinstance(a, Mapping) and not isinstance(b, Mapping):
+        return _merge(mask, a, b)
+    if isinstance(a, Mapping) and isinstance(b, Mapping) and set(a) == set(b):
+        return {key: _merge(mask, a[key], b[key]) for key in a}
+    raise DialError(
+        f"pieces that give {_kind(a)} and {_kind(b)}",
+        expected="numbers from both, or mappings with the same keys from both",
+        where="a schedule made of pieces",
+        write="the same keys in every piece, 0.0 where one has nothing",
+    )
+
+
+def number_at(part: Schedule[Piece] | float, time: Time, owner: str) -> Value:
+    """Return the value of a schedule, or of a plain number, at `time`.
+
+    Raises:
+        DialError: The schedule gives a mapping, and `owner` works on numbers.
+    """
+    if not isinstance(part, Schedule):
+        return like(time, np.asarray(part, np.float64))
+    value = part(time)
+    if isinstance(value, Mapping):
+        raise DialError(
+            f"{part!r}, which gives {_kind(value)}",
+            expected="a schedule of numbers",
+            where=owner,
+            write="the operation inside each weight, or By(function) for the whole mapping",
+        )
+    return value
+
+
+def check_number(
+    owner: object,
+    field: str,
+    value: object,
+    *,
+    low: float = -np.inf,
+    high: float = np.inf,
+    above: float = -np.inf,
+) -> None:
+    """Refuse what is not a finite number with low <= value <= high and value > above.
+
+    Raises:
+        DialError: It is not.
+    """
+    number = isinstance(value, int | float | np.integer | np.floating)
+    if (
+        number
+        and not isinstance(value, bool)
+        and np.isfinite(float(value))  # type: ignore[arg-type]  # `number` says it is one
+        and low <= value <= high  # type: ignore[operator]
+        and value > above  # type: ignore[operator]
+    ):
+        return
+    limits = [f">= {low:g}"] if low > -np.inf else []
+    limits += [f"> {above:g}"] if above > -np.inf else []
+    limits += [f"<= {high:g}"] if high < np.inf else []
+    raise DialError(
+        f"{field} = {value!r}",
+        expected=" ".join(["a finite number", " and ".join(limits)]).strip(),
+        where=f"{type(owner).__name__}.{field}",
+        write=f"{field}={max(low, 0.0) if above == -np.inf else 1.0}",
+    )
+
+
+def check_schedule(owner: object, field: str, value: object, *, numbers: bool = True) -> None:
+    """Refuse what is neither a schedule nor, where `numbers` are allowed, a finite number.
+
+    Raises:
+        DialError: It is not.
+    """
+    if isinstance(value, Schedule):
+        return
+    if numbers and isinstance(value, int | float | np.integer | np.floating):
+        return check_number(owner, field, value)
+    raise DialError(
+        f"{field} = {value!r}",
+        expected="a schedule" + (" or a number" if numbers else ""),
+        where=f"{type(owner).__name__}.{field}",
+        write="Constant(1.0), Linear(1.0, 0.0) ...; By(function) for a plain function",
+    )
+
+
+def refuse_too_long(owner: object, what: str, length: int, time: Time) -> None:
+    """Refuse a length that a phase with a known end does not have.
+
+    Raises:
+        DialError: `length` is more than the steps of the phase.
+    """
+    if time.steps is None or length <= time.steps:
+        return
+    raise DialError(
+        f"{what} of {length} steps in a phase of {time.steps}",
+        expected=f"{what} within the phase",
+        where=type(owner).__name__,
+        write="a longer phase, or shorter lengths, e.g. share(0.1)",
+    )
+
+
+def _some(count: Count, mask: np.ndarray) -> Count:
+    return count if np.ndim(count) == 0 else np.asarray(count)[mask]
+
+
+def _merge(mask: np.ndarray, first: Value, second: Value) -> np.ndarray:
+    out = np.empty(mask.shape, np.float64)
+    out[mask] = first
+    out[~mask] = second
+    return out
+
+
+def _kind(value: Piece) -> str:
+    return f"a mapping of {sorted(value)}" if isinstance(value, Mapping) else "a number"

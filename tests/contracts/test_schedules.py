@@ -1,0 +1,150 @@
+"""One battery over every public schedule; the first test fails if one has no example here."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import thalweg.schedules as room
+from thalweg.core.protocols import Schedule
+from thalweg.core.time import Time, share, steps, tokens
+from thalweg.errors import DialError
+
+END = 200
+
+
+def halves(time: Time) -> float:
+    """Return 1 in the first half and 0.5 in the second: a plain function with an `if`."""
+    return 1.0 if time.step < END // 2 else 0.5
+
+
+@dataclass(frozen=True)
+class Example:
+    """A schedule, and what it promises."""
+
+    schedule: Schedule
+    holds: bool = True
+    """Its last value holds after the phase."""
+    smooth: bool = True
+    """It never jumps: each of many steps is small beside its whole range."""
+
+
+EXAMPLES = [
+    Example(room.Constant(0.3)),
+    Example(room.Linear(1.0, 0.1)),
+    Example(room.Cosine(3e-4, over=share(0.5))),
+    Example(room.Polynomial(1.0, 0.2, power=1.7, over=steps(150))),
+    Example(room.Exponential(1.0, 1e-3, over=tokens(1500))),
+    Example(room.OneMinusSqrt(1.0)),
+    Example(room.InverseSqrt(1.0, scale=steps(20)), holds=False),
+    Example(room.Staircase((1.0, 0.3, 0.1), at=(share(0.5), steps(150))), smooth=False),
+    Example(room.Blend({"web": 0.9, "code": 0.1}, {"web": 0.2, "code": 0.8})),
+    Example(room.Then(room.Linear(1.0, 0.5), room.Cosine(0.5), after=share(0.3))),
+    Example(room.Times(room.Cosine(1.0), room.Linear(1.0, 0.5))),
+    Example(room.Least(room.Linear(0.0, 1.0), room.Linear(1.0, 0.0))),
+    Example(room.Repeat(room.Cosine(1.0), every=steps(40)), holds=False, smooth=False),
+    Example(room.By(halves), smooth=False),
+    Example(room.Warmup(room.Cosine(1.0), over=steps(40))),
+    Example(room.Wsd(2e-3, warmup=steps(40), decay=share(0.25), floor=1e-4)),
+]
+
+
+def public() -> set[type]:
+    """Return every schedule class that the room exports."""
+    found = (getattr(room, name) for name in room.__all__)
+    return {kind for kind in found if isinstance(kind, type) and issubclass(kind, Schedule)}
+
+
+def moment(step: int, end: int = END) -> Time:
+    return Time(step, end, tokens=10 * step, run_step=1000 + step, batch_tokens=10)
+
+
+def plan(begin: int, end: int) -> Time:
+    s = np.arange(begin, end)
+    return Time(s, END, tokens=10 * s, run_step=1000 + s, batch_tokens=10)
+
+
+def columns(value: object) -> dict[str, np.ndarray]:
+    """Return a schedule's value as named arrays, whether it is one number or a mapping."""
+    named = value if isinstance(value, Mapping) else {"": value}
+    return {key: np.asarray(item) for key, item in named.items()}
+
+
+@pytest.fixture(params=EXAMPLES, ids=lambda example: type(example.schedule).__name__)
+def example(request: pytest.FixtureRequest) -> Example:
+    return request.param
+
+
+def test_every_public_schedule_has_an_example() -> None:
+    assert {type(example.schedule) for example in EXAMPLES} == public()
+
+
+def test_it_is_finite_also_before_and_after_the_phase(example: Example) -> None:
+    for values in columns(example.schedule(plan(-5, 2 * END))).values():
+        assert np.isfinite(values).all()
+
+
+def test_a_plan_is_the_run_to_the_last_bit(example: Example) -> None:
+    planned = columns(example.schedule(plan(0, END + 10)))
+    for step in range(END + 10):
+        for key, value in columns(example.schedule(moment(step))).items():
+            assert planned[key][step] == value, (key, step)
+
+
+def test_a_moment_gives_python_floats_and_a_plan_float64(example: Example) -> None:
+    now = example.schedule(moment(3))
+    for value in now.values() if isinstance(now, Mapping) else [now]:
+        assert type(value) is float
+    for values in columns(example.schedule(plan(0, END))).values():
+        assert values.dtype == np.float64
+        assert values.shape == (END,)
+
+
+def test_an_empty_plan_has_no_values(example: Example) -> None:
+    for values in columns(example.schedule(plan(0, 0))).values():
+        assert values.shape == (0,)
+
+
+def test_a_numpy_integer_is_a_moment(example: Example) -> None:
+    step = np.arange(END)[7]
+    assert example.schedule(moment(step)) == example.schedule(moment(7))
+
+
+def test_it_is_frozen_and_equal_to_its_copy(example: Example) -> None:
+    copy = dataclasses.replace(example.schedule)
+    assert copy == example.schedule
+    assert copy is not example.schedule
+    name = dataclasses.fields(copy)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(copy, name, 0.0)
+
+
+def test_it_prints_what_it_is(example: Example) -> None:
+    assert repr(example.schedule).startswith(type(example.schedule).__name__ + "(")
+
+
+def test_its_last_value_holds_after_the_phase(example: Example) -> None:
+    if not example.holds:
+        pytest.skip("it never ends")
+    end = example.schedule(moment(END))
+    assert all(example.schedule(moment(END + more)) == end for more in (1, 7, 10 * END))
+
+
+def test_it_does_not_jump(example: Example) -> None:
+    if not example.smooth:
+        pytest.skip("it jumps by design")
+    for values in columns(example.schedule(plan(0, END + 1))).values():
+        reach = np.ptp(values)
+        # The steepest is 1 - sqrt(u) over a quarter of the phase: its first step is 1 / sqrt(50).
+        assert np.abs(np.diff(values)).max(initial=0.0) <= 0.15 * reach
+
+
+def test_every_number_in_it_may_be_overridden_but_not_by_nonsense(example: Example) -> None:
+    for field in dataclasses.fields(example.schedule):
+        if isinstance(getattr(example.schedule, field.name), float):
+            for bad in (math.nan, math.inf, "1e-3", None, True):
+                with pytest.raises(DialError, match=field.name):
+                    dataclasses.replace(example.schedule, **{field.name: bad})
