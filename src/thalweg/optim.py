@@ -98,7 +98,8 @@ class Muon:
     Hidden matrices are parameters of exactly two dimensions whose name matches no pattern of
     `others`. Vectors, embeddings, the head and stacked experts go to `adam`, which has no default:
     the two rates differ by orders of magnitude, and both want a schedule. A fused matrix (queries,
-    keys and values in one) is orthogonalised as one.
+    keys and values in one) is orthogonalised as one. Sharded and whole runs differ by bfloat16's
+    rounding.
 
     Source: torch.optim.Muon; kellerjordan.github.io/posts/muon; scale: arXiv:2502.16982.
     """
@@ -234,8 +235,7 @@ def build(spec: OptimizerSpec, named: Named) -> Optimizers:
         DialError: A number is still a schedule.
 
     Example:
-        >>> model = nn.Linear(2, 2)
-        >>> optimizers = build(SGD(lr=0.1), list(model.named_parameters()))
+        >>> optimizers = build(SGD(lr=0.1), list(nn.Linear(2, 2).named_parameters()))
         >>> [group["lr"] for group in optimizers.torch_optimizers[0].param_groups]
         [0.1, 0.1]
     """
@@ -295,7 +295,8 @@ def _assign(spec: OptimizerSpec, named: Named, path: str) -> Iterator[tuple[str,
         for pattern, mine in _match(spec, named, path).items():
             yield from _assign(spec.groups[pattern], mine, _join(path, f"groups.{pattern}"))
     elif isinstance(spec, Muon):
-        hidden = [(n, p) for n, p in named if _is_hidden(spec, n, p)]
+        kept = {n for n, _ in named if any(fnmatchcase(n, other) for other in spec.others)}
+        hidden = [(n, p) for n, p in named if p.ndim == 2 and n not in kept]
         if not hidden:
             raise _misfit(
                 f"Muon for {', '.join(name for name, _ in named[:5])} ...",
@@ -303,7 +304,7 @@ def _assign(spec: OptimizerSpec, named: Named, path: str) -> Iterator[tuple[str,
                 "AdamW for these parameters, or narrower patterns in Muon.others",
             )
         yield path, spec, hidden
-        rest = [(n, p) for n, p in named if not _is_hidden(spec, n, p)]
+        rest = [(n, p) for n, p in named if p.ndim != 2 or n in kept]
         if rest:
             yield _join(path, "adam"), spec.adam, rest
     else:
@@ -332,10 +333,6 @@ def _match(spec: Groups, named: Named, path: str) -> dict[str, list[tuple[str, n
                 where,
             )
     return found
-
-
-def _is_hidden(spec: Muon, name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim == 2 and not any(fnmatchcase(name, p) for p in spec.others)
 
 
 def _fixed(leaf: Leaf) -> dict[str, object]:

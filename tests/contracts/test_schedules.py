@@ -1,6 +1,7 @@
 """One battery over every public schedule; the first test fails if one has no example here."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ import pytest
 
 import thalweg.schedules as room
 from thalweg.core.protocols import Schedule
-from thalweg.core.time import Time, share, steps, tokens
+from thalweg.core.time import Span, Time, share, steps, tokens
+from thalweg.core.tree import read_record, record
 from thalweg.errors import DialError
 
 END = 200
@@ -124,6 +126,12 @@ def test_it_is_frozen_and_equal_to_its_copy(example: Example) -> None:
 
 def test_it_prints_what_it_is(example: Example) -> None:
     assert repr(example.schedule).startswith(type(example.schedule).__name__ + "(")
+
+
+def test_its_record_reads_back(example: Example) -> None:
+    known = {kind.__name__: kind for kind in (*public(), Span)} | {"halves": halves}
+    data = json.loads(json.dumps(record(example.schedule)))
+    assert read_record(data, lambda name: known[name.split(":")[1]]) == example.schedule
 
 
 def test_its_last_value_holds_after_the_phase(example: Example) -> None:

@@ -27,7 +27,7 @@ def exponential(s: int, n: int, start: float, end: float) -> float:
 
 
 def one_minus_sqrt(s: int, n: int, start: float, end: float) -> float:
-    """arXiv:2405.18392, section 3: 1 - sqrt((s - s_decay) / n_decay), scaled to start and end."""
+    """arXiv:2405.18392: 1 - sqrt((s - s_decay) / n_decay), scaled to start and end."""
     return end if s >= n else end + (start - end) * (1.0 - math.sqrt(s / n))
 
 
@@ -46,7 +46,7 @@ def staircase(s: int, values: list[float], moments: list[int]) -> float:
 
 
 def wsd(s: int, n: int, warmup: int, decay: int, peak: float, floor: float) -> float:
-    """arXiv:2404.06395, section 4.2, with a 1 - sqrt decay to a floor."""
+    """arXiv:2404.06395, with a 1 - sqrt decay to a floor."""
     if s < warmup:
         return (s + 1) / warmup * peak
     if s < n - decay:

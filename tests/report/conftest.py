@@ -45,16 +45,24 @@ def make_folder(
     batch = rows * length
     start = parent[1] if parent else 0
     tree = {
-        "type": "Recipe",
-        "models": {"policy": {"type": "Transformer", "size": "1m", "width": 128, "depth": 4}},
+        "$": "made:Recipe",
+        "models": {"policy": {"$": "made:Transformer", "size": "1m", "width": 128, "depth": 4}},
         "phases": [
             {
-                "type": "Phase",
+                "$": "made:Phase",
                 "name": "train",
                 "steps": steps,
                 "rows": rows,
-                "source": {"type": "Mixture", "sources": {n: {"type": "Corpus"} for n in SOURCES}},
-                "do": [{"type": "Learn", "optimizer": {"type": "AdamW", "lr": {"peak": peak}}}],
+                "source": {
+                    "$": "made:Mixture",
+                    "sources": {n: {"$": "made:Corpus"} for n in SOURCES},
+                },
+                "do": [
+                    {
+                        "$": "made:Learn",
+                        "optimizer": {"$": "made:AdamW", "lr": {"peak": peak}},
+                    }
+                ],
             }
         ],
         "seed": seed,
@@ -71,7 +79,7 @@ def make_folder(
         "models": {"policy": {"parameters": 1_049_600, "flops_per_token": 6.9e6}},
     }
     (folder / "recipe.json").write_text(json.dumps(recipe))
-    (folder / "checkpoints" / f"step-{done}").mkdir(parents=True)
+    (folder / "checkpoints" / f"step-{done:08d}.end").mkdir(parents=True)
     share = np.linspace(0.9, 0.3, steps)
     every = np.linspace(0, steps - 1, min(steps, 200)).astype(int)
     plan = {

@@ -82,7 +82,10 @@ def test_every_moving_dial_has_a_figure_with_its_plan(make_run: MakeRun, tmp_pat
     figures = {k: v for k, v in page.figures.items() if k.startswith("dial-")}
     assert len(figures) == 2
     first = figures["dial-0"]
+    planned, made = first["data"]
     assert [t["meta"]["label"] for t in first["data"]] == ["planned", "first"]
+    assert planned["x"] == made["x"] == list(range(1, 41))
+    assert planned["y"] == pytest.approx(made["y"])
     assert "learn.policy.optimizer.weight_decay" in page.text
 
 
@@ -152,7 +155,7 @@ def test_thinning_keeps_every_spike() -> None:
 def test_commands_are_quoted(make_run: MakeRun, tmp_path: Path) -> None:
     folder = make_run("my run")
     page = report(tmp_path, folder)
-    assert f"thalweg resume '{folder.resolve()}'" in page.text
+    assert f"thalweg sample '{folder.resolve()}'" in page.text
     assert f"thalweg branch '{folder.resolve()}' --at 40 --decay 4" in page.text
 
 
@@ -161,7 +164,7 @@ def test_a_run_under_home_is_called_by_name(
 ) -> None:
     folder = make_run()
     monkeypatch.setenv("THALWEG_HOME", str(folder.parent))
-    assert "thalweg resume first" in report(tmp_path, folder).text
+    assert "thalweg sample first" in report(tmp_path, folder).text
 
 
 def test_the_tree_of_branches_is_drawn(make_run: MakeRun, tmp_path: Path) -> None:
@@ -170,6 +173,22 @@ def test_the_tree_of_branches_is_drawn(make_run: MakeRun, tmp_path: Path) -> Non
     page = report(tmp_path, trunk)
     assert "20 to 40" in page.text
     assert ("path", "d", "M500.00 17.0 V51.0") in page.attributes
+
+
+def test_trials_are_listed(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run()
+    facts = {"parent": 20, "values": {"lr": 0.5}, "steps": 2, "keep": "decayed@20"}
+    lines = [{**facts, "step": 21, "loss": 2.5}, {**facts, "step": 22, "loss": 1.2345}]
+    lines += [{**facts, "keep": None, "values": {"lr": 0.1}, "step": 21, "loss": 3.5}]
+    (folder / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    trials = read_run(folder).trials
+    assert [(one.step, one.keep, one.loss) for one in trials] == [
+        (20, "decayed@20", 1.2345),
+        (20, "", 3.5),
+    ]
+    page = report(tmp_path, folder)
+    assert "2 trials" in page.text
+    assert '{"lr": 0.5}' in page.text
 
 
 def test_several_runs_share_one_page(make_run: MakeRun, tmp_path: Path) -> None:
@@ -188,7 +207,9 @@ def test_a_killed_run_can_be_reported(make_run: MakeRun, tmp_path: Path) -> None
     folder = make_run(done=25)
     with (folder / "history.jsonl").open("a") as file:
         file.write('{"step": 26, "lo')
-    assert "step 25 of 40" in report(tmp_path, folder).text
+    text = report(tmp_path, folder).text
+    assert "step 25 of 40" in text
+    assert "thalweg resume" in text
 
 
 def test_a_run_without_steps_can_be_reported(tmp_path: Path) -> None:

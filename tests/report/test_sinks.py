@@ -24,7 +24,7 @@ def read_scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
 def write_steps(sink: Sink, steps: range, offset: float = 0.0) -> None:
     """Write loss = step + offset."""
     for step in steps:
-        sink.write(step, {"loss": step + offset, "gap": math.nan})
+        sink.write(step, {"loss": step + offset, "gap": math.nan, "phase": "main"})
     sink.close()
 
 
@@ -34,7 +34,7 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     assert read_scalars(tmp_path, "loss") == [(1, 1.0), (2, 2.0), (3, 3.0)]
 
 
-def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+def test_what_is_no_finite_number_is_left_out(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     write_steps(TensorBoard(tmp_path), range(1, 2))
     with pytest.raises(KeyError):

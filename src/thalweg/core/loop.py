@@ -18,11 +18,11 @@ import numpy as np
 from thalweg.core.batch import Batch
 from thalweg.core.dials import Dials
 from thalweg.core.learner import Learner
-from thalweg.core.protocols import Context
+from thalweg.core.protocols import Context, Monitor
 from thalweg.core.recipe import Phase, Recipe
 from thalweg.core.report import Report
 from thalweg.core.state import RunState
-from thalweg.core.time import Time
+from thalweg.core.time import Span, Time
 from thalweg.core.world import World
 from thalweg.errors import Diverged
 
@@ -181,9 +181,8 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
         raise _located(error, bench, state) from error
     counts = _tokens_by_source(batch, live.source.names)
     done = int(time.run_step) + 1
-    last_step = dials.steps is not None and state.step + 1 == dials.steps
     for monitor in live.monitors:
-        if done % max(int(monitor.every), 1) == 0 or last_step:
+        if _due(monitor, time):
             ctx.log(monitor(ctx))
     tokens = sum(counts.values())
     delivered = {n: state.delivered.get(n, 0) + counts.get(n, 0) for n in live.source.names}
@@ -198,6 +197,14 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
     )
     row = _row(report, dials, state, time, live)
     return replace(state, last={"report": row, "rows": report.rows()}), ctx
+
+
+def _due(monitor: Monitor, time: Time) -> bool:
+    """Return whether a monitor measures after this step: at its distance, and at the end."""
+    endless = time.within(10_000) if time.steps is None else time
+    every = monitor.every.of(endless) if isinstance(monitor.every, Span) else int(monitor.every)
+    done = int(time.step) + 1
+    return done % max(every, 1) == 0 or done == time.steps
 
 
 def _row(report: Report, dials: Dials, state: RunState, time: Time, live: Phase) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def _shares(phase: Phase, dials: Dials, first: int) -> dict[str, Share]:
     grid = np.arange(steps)
     time = Time(grid, steps, grid * dials.batch_tokens, grid + first, dials.batch_tokens)
     rows = np.broadcast_to(np.round(np.asarray(at(phase.rows, time), float)), grid.shape)
-    sizes = source.sizes()
+    sizes = source.sizes
     shares = source.shares(time)
     tokens = {n: float(np.sum(rows * np.asarray(v, float))) for n, v in shares.items()}
     return {n: Share(t * source.row_tokens, sizes.get(n, 0)) for n, t in tokens.items()}

@@ -154,8 +154,9 @@ class Foreseen(Protocol):
         """Return the planned share of rows of each name: numbers, or arrays when `time` is a plan."""
         ...
 
+    @property
     def sizes(self) -> Mapping[str, int]:
-        """Return the targets of one epoch of each name."""
+        """Targets of one epoch of each name."""
         ...
 
 
@@ -289,8 +290,10 @@ class Controller(Protocol):
 class Monitor(Protocol):
     """Reads the run, never changes it."""
 
-    every: Dial
-    """Steps between measurements."""
+    @property
+    def every(self) -> Any:
+        """Distance between measurements: steps (a dial), or a Span of the phase."""
+        ...
 
     def __call__(self, ctx: Context) -> Mapping[str, float]:
         """Return named numbers for the history."""

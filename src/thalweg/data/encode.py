@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -66,6 +67,11 @@ class Render(Protocol):
         ...
 
     @property
+    def separated(self) -> bool:
+        """Whether an end-of-text, not to be learned where flags are kept, opens each document."""
+        ...
+
+    @property
     def weighs(self) -> bool:
         """Whether some ids are not to be learned, so that the store needs `learned.bin`."""
         ...
@@ -92,6 +98,11 @@ class Plain:
     def special(self) -> bool:
         """Never: a text cannot end itself."""
         return False
+
+    @property
+    def separated(self) -> bool:
+        """Always: the end-of-text is the target that ends the document before."""
+        return True
 
     @property
     def weighs(self) -> bool:
@@ -148,14 +159,15 @@ def encode_part(
     marker = job.file(number, "json")
     if marker.is_file():
         return
-    outs = {split: _Out.begin(job, number, split) for split in SPLITS}
-    for batch in _batches(drafts(part, job.render, job.held_out)):
-        texts = [piece.text for draft in batch for piece in draft.pieces]
-        ids = iter(job.tokenizer.encode_batch(texts, special=job.render.special))
-        for draft in batch:
-            outs[draft.split].add(draft, [next(ids) for _ in draft.pieces], job.tokenizer.end_id)
-        advance(sum(draft.text_bytes for draft in batch))
-    counts = {split: out.finish() for split, out in outs.items()}
+    with ExitStack() as open_files:
+        outs = {split: _Out.begin(job, number, split, open_files) for split in SPLITS}
+        for batch in _batches(drafts(part, job.render, job.held_out)):
+            texts = [piece.text for draft in batch for piece in draft.pieces]
+            ids = iter(job.tokenizer.encode_batch(texts, special=job.render.special))
+            for draft in batch:
+                outs[draft.split].add(draft, [next(ids) for _ in draft.pieces], job)
+            advance(sum(draft.text_bytes for draft in batch))
+    counts = {split: out.counts() for split, out in outs.items()}
     fresh = marker.with_suffix(".new")
     fresh.write_text(json.dumps(counts))
     os.replace(fresh, marker)
@@ -174,17 +186,17 @@ class _Out:
     text_bytes: int = 0
 
     @staticmethod
-    def begin(job: Job, number: int, split: Split) -> "_Out":
-        return _Out(
-            job.file(number, f"{split}.tokens").open("wb"),
-            job.file(number, f"{split}.documents").open("wb"),
-            job.file(number, f"{split}.learned").open("wb") if job.render.weighs else None,
-            job.dtype,
-        )
+    def begin(job: Job, number: int, split: Split, files: ExitStack) -> "_Out":
+        def new(name: str) -> BinaryIO:
+            return files.enter_context(job.file(number, f"{split}.{name}").open("wb"))
 
-    def add(self, draft: Draft, encoded: Sequence[np.ndarray], end_id: int) -> None:
-        end = np.array([end_id], np.uint32)
-        runs: list[tuple[np.ndarray, bool]] = [(end, False)] if draft.opens else []
+        learned = new("learned") if job.render.weighs else None
+        return _Out(new("tokens"), new("documents"), learned, job.dtype)
+
+    def add(self, draft: Draft, encoded: Sequence[np.ndarray], job: Job) -> None:
+        end = np.array([job.tokenizer.end_id], np.uint32)
+        opening = draft.opens and job.render.separated
+        runs: list[tuple[np.ndarray, bool]] = [(end, False)] if opening else []
         for piece, ids in zip(draft.pieces, encoded, strict=True):
             runs.append((ids, piece.learned))
             if piece.ends:
@@ -200,13 +212,8 @@ class _Out:
         self.count += len(stream)
         self.text_bytes += draft.text_bytes
 
-    def finish(self) -> dict[str, int]:
-        for stream in (self.tokens, self.documents, self.learned):
-            if stream is not None:
-                stream.close()
-        return {
-            "tokens": self.count, "documents": self.opened, "text_bytes": self.text_bytes,
-        }  # fmt: skip
+    def counts(self) -> dict[str, int]:
+        return {"tokens": self.count, "documents": self.opened, "text_bytes": self.text_bytes}
 
 
 def _batches(source: Iterator[Draft]) -> Iterator[list[Draft]]:

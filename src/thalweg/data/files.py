@@ -45,11 +45,11 @@ PART_BYTES = 16 << 20
 """Input of one part; changing it changes which finished parts a killed build can use."""
 
 TEXT_SUFFIXES = frozenset(
-    ".txt .text .md .markdown .rst .tex .adoc .org .html .htm .xml .py .pyi .c .h .cc .cpp .cxx .hpp "
-    ".cu .java .kt .scala .go .rs .js .jsx .ts .tsx .rb .php .pl .lua .r .jl .hs .ml .swift .sh "
-    ".sql .toml .yaml .yml .ini .cfg".split()
+    ".txt .text .md .markdown .rst .tex .adoc .org .html .htm .xml .py .pyi .c .h .cc .cpp .cxx "
+    ".hpp .cu .java .kt .scala .go .rs .js .jsx .ts .tsx .rb .php .pl .lua .r .jl .hs .ml .swift "
+    ".sh .sql .toml .yaml .yml .ini .cfg".split()
 )
-"""What a folder is searched for, beside records. A file that is named outright may end as it likes."""
+"""What a folder is searched for, beside records. A file named outright may end as it likes."""
 
 _RECORDS: dict[str, Kind] = {
     ".jsonl": "jsonl",

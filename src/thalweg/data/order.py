@@ -66,9 +66,7 @@ def place_of(index: Sequence[int] | np.ndarray, size: int, key: int) -> np.ndarr
     return _walk(index, size, key, backwards=True)
 
 
-def _walk(
-    index: Sequence[int] | np.ndarray, size: int, key: int, *, backwards: bool
-) -> np.ndarray:
+def _walk(index: Sequence[int] | np.ndarray, size: int, key: int, *, backwards: bool) -> np.ndarray:
     left = isqrt(max(size - 1, 0)) + 1
     right = -(-size // left)
     keys = [_mix_int(key + (r + 1) * _GOLDEN) for r in range(_ROUNDS)]
@@ -82,23 +80,27 @@ def _walk(
 
 
 def _apply(index: np.ndarray, left: int, right: int, keys: Sequence[int]) -> np.ndarray:
-    low, high = index % np.uint64(left), index // np.uint64(left)
+    low: np.ndarray = index % np.uint64(left)
+    high: np.ndarray = index // np.uint64(left)
     for r, key in enumerate(keys):
         if r % 2 == 0:
             low = (low + _mix(high, key) % np.uint64(left)) % np.uint64(left)
         else:
             high = (high + _mix(low, key) % np.uint64(right)) % np.uint64(right)
-    return high * np.uint64(left) + low
+    whole: np.ndarray = high * np.uint64(left) + low
+    return whole
 
 
 def _undo(index: np.ndarray, left: int, right: int, keys: Sequence[int]) -> np.ndarray:
-    low, high = index % np.uint64(left), index // np.uint64(left)
+    low: np.ndarray = index % np.uint64(left)
+    high: np.ndarray = index // np.uint64(left)
     for r, key in reversed(list(enumerate(keys))):
         if r % 2 == 0:
             low = (low + np.uint64(left) - _mix(high, key) % np.uint64(left)) % np.uint64(left)
         else:
             high = (high + np.uint64(right) - _mix(low, key) % np.uint64(right)) % np.uint64(right)
-    return high * np.uint64(left) + low
+    whole: np.ndarray = high * np.uint64(left) + low
+    return whole
 
 
 def _mix(half: np.ndarray, key: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The last step of a build: finished parts are joined, fingerprinted, and appear under one rename."""
+"""The last step of a build: finished parts are joined, and the store appears under one rename."""
 
 import hashlib
 import json

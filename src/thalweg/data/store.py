@@ -15,6 +15,7 @@ Their fingerprint covers the size and 4,096-byte samples, not every byte: they c
 
 import hashlib
 import json
+import os
 import struct
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -74,7 +75,7 @@ class Store:
     def read(self, start: np.ndarray, length: int) -> np.ndarray:
         """Return int64 [n, length]: the ids from each start on; past the end, the end-of-text."""
         where = np.asarray(start, np.int64)[:, None] + np.arange(length)
-        out = self.tokens[np.minimum(where, len(self.tokens) - 1)].astype(np.int64)
+        out: np.ndarray = self.tokens[np.minimum(where, len(self.tokens) - 1)].astype(np.int64)
         if len(where) and int(where[:, -1].max()) >= len(self.tokens):
             out[where >= len(self.tokens)] = self.end_id
         return out
@@ -102,11 +103,16 @@ def open_store(path: str | Path) -> Store:
     Raises:
         DataError: Nothing there, an unknown layout, or a damaged store.
     """
-    place = Path(path).expanduser()
-    index = place / "store.json" if place.is_dir() else place
-    if not index.exists():
-        raise _missing(place)
-    return _open(str(place), index.stat().st_mtime_ns)
+    place = os.fspath(path)
+    try:
+        changed = os.stat(os.path.join(place, "store.json")).st_mtime_ns
+    except OSError:  # not a folder of ours: a file, or nothing
+        place = os.path.expanduser(place)
+        index = Path(place, "store.json") if os.path.isdir(place) else Path(place)
+        if not index.exists():
+            raise _missing(Path(place)) from None
+        changed = index.stat().st_mtime_ns
+    return _open(place, changed)
 
 
 @lru_cache(maxsize=256)
@@ -155,11 +161,12 @@ def _open_own(folder: Path) -> Store:
             write="build(...) again from the text",
         )
     count = int(index["tokens"])
+    flags = folder / "learned.bin"
     return Store(
         path=folder,
         tokens=_mapped(folder / "tokens.bin", np.dtype(index["dtype"]), count),
         documents=_mapped(folder / "documents.bin", np.dtype("<i8"), int(index["documents"]) + 1),
-        learned=_mapped(folder / "learned.bin", np.dtype("u1"), count) if index["learned"] else None,
+        learned=_mapped(flags, np.dtype("u1"), count) if index["learned"] else None,
         end_id=int(index["end_id"]),
         vocabulary=int(index["vocabulary"]),
         fingerprint=str(index["fingerprint"]),

@@ -44,6 +44,9 @@ class Tokenizer:
     config: Mapping[str, object]
     """What `tokenizer_config.json` holds: `eos_token`, `chat_template`, ..."""
 
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.fingerprint})"
+
     @cached_property
     def end_id(self) -> int:
         """Id that ends a text (and, in a store, opens the next)."""
@@ -160,7 +163,7 @@ class Tokenizer:
             if (text := _token_text(self.config.get(name))) is not None
         }
         renderer: _Renderer = PreTrainedTokenizerFast(
-            tokenizer_object=_copy(self.raw, special=True), chat_template=self.chat_template, **named
+            tokenizer_object=self._with_special, chat_template=self.chat_template, **named
         )
         return renderer
 

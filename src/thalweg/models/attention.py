@@ -14,7 +14,7 @@ import math
 from typing import TypeAlias
 
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 __all__ = ["Documents", "attention", "documents_for"]
@@ -82,11 +82,13 @@ def attention(
     if q_RHTd.device.type == "cpu" and q_RHTd.shape[2] <= _PLAIN.get(q_RHTd.dtype, 0):
         return _two_blocks(q_RHTd, k_RGTd, v_RGTd, document)
     if document is None:
-        return F.scaled_dot_product_attention(
+        return functional.scaled_dot_product_attention(
             q_RHTd, k_RGTd, v_RGTd, is_causal=True, enable_gqa=shared
         )
     mask = _visible(document, q_RHTd.shape[2], q_RHTd.device)
-    return F.scaled_dot_product_attention(q_RHTd, k_RGTd, v_RGTd, attn_mask=mask, enable_gqa=shared)
+    return functional.scaled_dot_product_attention(
+        q_RHTd, k_RGTd, v_RGTd, attn_mask=mask, enable_gqa=shared
+    )
 
 
 def _visible(document_RT: torch.Tensor | None, length: int, device: torch.device) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Write a model as a folder that transformers loads.
 
-Weights go into one safetensors file up to `_SHARD` bytes, then into shards with an index.
+Weights go into one safetensors file up to `shard_bytes`, then into shards with an index.
 """
 
 import json
@@ -23,7 +23,6 @@ from thalweg.models.wrapper import Wrapped
 
 __all__ = ["export"]
 
-_SHARD = 5 * 10**9
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -41,6 +40,8 @@ def export(
     spec: ModelSpec,
     folder: str | Path,
     tokenizer_folder: str | Path | None = None,
+    *,
+    shard_bytes: int = 5 * 10**9,
 ) -> Path:
     """Write a folder that `transformers.AutoModelForCausalLM.from_pretrained` loads.
 
@@ -49,6 +50,7 @@ def export(
         spec: What built it: a Transformer, Pretrained, HuggingFace, or Lora of one of them.
         folder: Made if it does not exist; files of the same names are replaced.
         tokenizer_folder: Where tokenizer files are copied from.
+        shard_bytes: Largest file of weights.
 
     Returns:
         The folder.
@@ -58,12 +60,13 @@ def export(
             not the one of this spec.
     """
     if isinstance(spec, Lora):
-        return export(spec.merged(module), spec.base, folder, tokenizer_folder)
+        merged = spec.merged(module)
+        return export(merged, spec.base, folder, tokenizer_folder, shard_bytes=shard_bytes)
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     special = _copy_tokenizer(Path(tokenizer_folder), place) if tokenizer_folder else {}
     if isinstance(module, Wrapped):
-        module.inner.save_pretrained(place)  # type: ignore[operator]  # PreTrainedModel's
+        module.inner.save_pretrained(place, max_shard_size=shard_bytes)  # type: ignore[operator]  # PreTrainedModel's
         return place
     shape = spec.transformer if isinstance(spec, Pretrained) else spec
     if not isinstance(shape, Transformer):
@@ -72,7 +75,7 @@ def export(
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     _write_json(place / "config.json", {**config_of(shape), **special, "dtype": dtype})
     _write_json(place / "generation_config.json", {"_from_model_config": True, **special})
-    _write_tensors(place, tensors)
+    _write_tensors(place, tensors, shard_bytes)
     return place
 
 
@@ -88,10 +91,10 @@ def _split(module: nn.Module, spec: Transformer) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _write_tensors(place: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+def _write_tensors(place: Path, tensors: Mapping[str, torch.Tensor], shard_bytes: int) -> None:
     from huggingface_hub import split_torch_state_dict_into_shards
 
-    split = split_torch_state_dict_into_shards(dict(tensors), max_shard_size=_SHARD)
+    split = split_torch_state_dict_into_shards(dict(tensors), max_shard_size=shard_bytes)
     for file, names in split.filename_to_tensors.items():
         save_file({name: tensors[name] for name in names}, place / file, metadata={"format": "pt"})
     if split.is_sharded:

@@ -220,7 +220,7 @@ def _look(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, hidden: torch.Tenso
     grouped = q.view(rows, k.shape[1], heads // k.shape[1], length, width) * width**-0.5
     scores = grouped.flatten(2, 3) @ k.transpose(-1, -2)
     scores = scores.view(*grouped.shape[:4], -1).masked_fill(hidden, -torch.inf)
-    seen = scores.softmax(-1).flatten(2, 3) @ v
+    seen: torch.Tensor = scores.softmax(-1).flatten(2, 3) @ v
     return seen.view(q.shape)
 
 

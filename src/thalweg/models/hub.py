@@ -5,7 +5,6 @@
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -111,7 +110,6 @@ def locate(folder: str) -> Path:
         ) from error
 
 
-@lru_cache
 def _spec_of(folder: str) -> Transformer:
     place = Path(folder) / "config.json"
     if not place.is_file():

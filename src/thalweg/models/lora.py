@@ -31,7 +31,7 @@ class Lora:
         >>> base = Transformer(vocabulary=16, width=8, layers=1, heads=2, positions=4)
         >>> module = Lora(base=base, rank=2).build(0)
         >>> sum(part.numel() for part in module.parameters() if part.requires_grad)
-        400
+        320
     """
 
     base: ModelSpec

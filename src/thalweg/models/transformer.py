@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from thalweg.core.protocols import Scored
 from thalweg.core.rng import key_seed
@@ -218,7 +218,7 @@ class Block(nn.Module):
         """Return the stream after attention's output [R, H, T, d] and the gated layer are added."""
         x_RTD = x_RTD + self.out(seen_RHTd.transpose(1, 2).flatten(2)).to(x_RTD.dtype)
         gate, up = self.gate_up(self.mlp_norm(x_RTD)).chunk(2, -1)
-        added: torch.Tensor = self.down(F.silu(gate) * up)
+        added: torch.Tensor = self.down(functional.silu(gate) * up)
         return x_RTD + added.to(x_RTD.dtype)
 
 
@@ -264,7 +264,7 @@ class Decoder(nn.Module):
         hidden_RTD = self.encode(tokens_RT, document_RT)
         head_VD = self.embedding.weight if self.head is None else self.head.weight
         if targets_RT is None:
-            return F.linear(hidden_RTD, head_VD)
+            return functional.linear(hidden_RTD, head_VD)
         weight_N = None if weight_RT is None else weight_RT.flatten()
         scored = linear_cross_entropy(
             hidden_RTD.flatten(0, 1), head_VD, targets_RT.flatten(), weight_N

@@ -8,12 +8,12 @@ positions. Whether it does is tried on four tokens when the model is built, not 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from thalweg.core.protocols import Scored
 from thalweg.core.rng import key_seed
@@ -52,12 +52,17 @@ class HuggingFace:
         """Return the module in float32; the seed draws weights only if they are `fresh`."""
         from transformers import AutoModelForCausalLM
 
+        config = _config(self.folder)
+        if self.fresh:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(key_seed(seed, "weights"))
+                return Wrapped(AutoModelForCausalLM.from_config(config).float())
         place = locate(self.folder)
-        if not self.fresh:
-            return Wrapped(AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(key_seed(seed, "weights"))
-            return Wrapped(AutoModelForCausalLM.from_config(_config(self.folder)).float())
+        try:
+            inner = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            raise _unreadable(place, error) from error
+        return Wrapped(inner)
 
 
 class Wrapped(nn.Module):
@@ -108,7 +113,7 @@ class Wrapped(nn.Module):
         logits_RTV = _logits(self.inner, tokens_RT, document_RT)
         if targets_RT is None:
             return logits_RTV
-        nats = F.cross_entropy(
+        nats = functional.cross_entropy(
             logits_RTV.flatten(0, 1).float(), targets_RT.flatten(), reduction="none"
         )
         logprobs_RT = -nats.view_as(targets_RT)
@@ -182,7 +187,6 @@ def _isolates(inner: nn.Module) -> bool:
     return bool((packed - alone).abs().max() < 1e-3 * spread)
 
 
-@lru_cache
 def _config(folder: str) -> Any:
     from transformers import AutoConfig
 
@@ -190,12 +194,16 @@ def _config(folder: str) -> Any:
     try:
         return AutoConfig.from_pretrained(place)
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"no model that transformers knows: {error}",
-            expected="a folder with a config.json of a causal language model",
-            where=str(place),
-            write="the folder that save_pretrained wrote",
-        ) from error
+        raise _unreadable(place, error) from error
+
+
+def _unreadable(place: Path, error: Exception) -> DataError:
+    return DataError(
+        f"no model that transformers can load: {error}",
+        expected="a folder with config.json and weights of a causal language model",
+        where=str(place),
+        write="the folder that save_pretrained wrote",
+    )
 
 
 def _text_config(folder: str) -> Any:

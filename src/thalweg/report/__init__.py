@@ -13,7 +13,8 @@ from thalweg.report.compare import (
 from thalweg.report.family import Member, family
 from thalweg.report.html import write_report
 from thalweg.report.progress import Progress, progress_line
-from thalweg.report.read import (
+from thalweg.report.read import read_run
+from thalweg.report.run import (
     Event,
     History,
     Parent,
@@ -22,7 +23,7 @@ from thalweg.report.read import (
     Points,
     Run,
     Sample,
-    read_run,
+    Tried,
 )
 from thalweg.report.sinks import Sink, TensorBoard, WandB
 
@@ -43,6 +44,7 @@ __all__ = [
     "Sink",
     "Summary",
     "TensorBoard",
+    "Tried",
     "WandB",
     "compare",
     "family",

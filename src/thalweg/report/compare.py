@@ -23,7 +23,7 @@ from thalweg.report.numbers import (
     percent_text,
     rate_text,
 )
-from thalweg.report.read import History, Json, Run
+from thalweg.report.run import History, Json, Run
 
 __all__ = [
     "Comparison",

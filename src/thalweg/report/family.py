@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from thalweg.errors import StateError
-from thalweg.report.read import Json, number, read_object
+from thalweg.report.read import number, read_object
+from thalweg.report.run import Json
 
 __all__ = ["Member", "family"]
 

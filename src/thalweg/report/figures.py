@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thalweg.report.read import Floats, Ints, Json, Points, Run
+from thalweg.report.run import Floats, Ints, Json, Points, Run
 from thalweg.report.thin import smooth, thin
 
 __all__ = [
@@ -230,7 +230,7 @@ def _measured(run: Run, colour: int, column: str, scale: float, *, alone: bool) 
 
 
 def _window(count: int) -> int:
-    return max(1, count // 100) if count < 1_000 else max(11, count // 100)
+    return max(1, min(11, count // 10), count // 100)
 
 
 def _is_rate(path: str) -> bool:
@@ -281,7 +281,11 @@ def _trace(one: Series, limit: int, across: str) -> Json:
         "y": _rounded(one.y[kept]),
         "visible": True if one.shown else "legendonly",
         "legendgroup": html.escape(one.group or one.name),
-        "meta": {"chip": one.chip and one.style != "planned", "label": one.name},
+        "meta": {
+            "chip": one.chip and one.style != "planned",
+            "label": one.name,
+            "frame": one.style in ("line", "points"),
+        },
         "hovertemplate": _hover(one, across),
         "line": _stroke(one),
     }

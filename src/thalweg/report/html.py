@@ -7,6 +7,7 @@ that forbids it to load anything. All text of the run is escaped by the template
 import json
 import math
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
@@ -43,7 +44,8 @@ from thalweg.report.numbers import (
     percent_text,
     rate_text,
 )
-from thalweg.report.read import Json, Run, read_run
+from thalweg.report.read import read_run
+from thalweg.report.run import Json, Run
 
 __all__ = ["write_report"]
 
@@ -83,7 +85,8 @@ class Lane(NamedTuple):
     width: float
     link: str
     """SVG path from the parent's lane; empty for a trunk."""
-    here: bool
+    colour: int | None
+    """Of the runs on this page; None for their relatives."""
     loss: str
 
 
@@ -119,7 +122,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": count_text, "leaf": _leaf}
+    environment.filters |= {"count": count_text, "leaf": _leaf, "kind": _kind}
     text = environment.get_template("page.html.j2").render(page)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -175,6 +178,11 @@ def _leaf(value: Json) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def _kind(name: str) -> str:
+    """Return the class in the record's "module:Class"."""
+    return name.rsplit(":", maxsplit=1)[-1].rsplit(".", maxsplit=1)[-1]
+
+
 def _run(run: Run, index: int) -> dict[str, object]:
     return {
         "name": run.name,
@@ -187,6 +195,8 @@ def _run(run: Run, index: int) -> dict[str, object]:
         "sources": _delivered(run),
         "finished": run.finished,
         "samples": sorted(run.samples, key=lambda sample: -sample.step),
+        "trials": [(one, number_text(one.loss)) for one in run.trials[::-1]],
+        "changes": run.changes,
         "events": run.events[::-1],
         "tree": run.tree,
         "options": run.options or {},
@@ -207,7 +217,7 @@ def _state(run: Run) -> str:
 
 def _tiles(summary: Summary, run: Run) -> list[Tile]:
     planned = run.plan.tokens
-    of = f"of {count_text(planned)} planned" if math.isfinite(planned) else ""
+    of = f"of {count_text(planned)} planned" if planned > 0 else ""
     flops = [size.flops_per_token for size in run.models.values()]
     work = sum(flops) * summary.tokens if flops else math.nan
     tiles = [
@@ -225,7 +235,7 @@ def _tiles(summary: Summary, run: Run) -> list[Tile]:
 
 
 def _work(flops: float) -> str:
-    return f"{flops:.2e} training FLOPs" if math.isfinite(flops) else "wall clock"
+    return f"{flops:.2e} training FLOPs" if flops > 0 else "wall clock"
 
 
 def _table(comparison: Comparison) -> list[dict[str, object]]:
@@ -292,7 +302,7 @@ def _delivered(run: Run) -> list[Delivered]:
 
 def _lanes(runs: Sequence[Run]) -> list[Lane]:
     members = family([run.folder for run in runs])
-    chosen = {run.folder.resolve().name for run in runs}
+    chosen = {run.folder.resolve().name: index % 8 for index, run in enumerate(runs)}
     longest = max((member.end for member in members), default=0) or 1
     row = {member.name: index for index, member in enumerate(members)}
     lanes = []
@@ -304,7 +314,7 @@ def _lanes(runs: Sequence[Run]) -> list[Lane]:
             link = f"M{10 * left:.2f} {top:.1f} V{(index + 0.5) * LANE:.1f}"
         width = 100 * (member.end - member.start) / longest
         loss = number_text(member.loss)
-        lanes.append(Lane(member, left, width, link, member.name in chosen, loss))
+        lanes.append(Lane(member, left, width, link, chosen.get(member.name), loss))
     return lanes
 
 
@@ -314,9 +324,10 @@ def _commands(run: Run) -> list[Command]:
     done = int(run.history.step[-1]) if len(run.history) else 0
     saved = [step for step in _saved(run.folder) if step <= done]
     at = saved[-1] if saved else done
-    more = run.plan.tokens if math.isfinite(run.plan.tokens) else 1e9
+    more = run.plan.tokens if run.plan.tokens > 0 else 1e9
+    commands = [] if run.finished else [Command("Go on where it stopped", f"thalweg resume {name}")]
     return [
-        Command("Go on where it stopped", f"thalweg resume {name}"),
+        *commands,
         Command("Decay from here, as a branch", _branch(name, at)),
         Command("Train on for as long again", f"thalweg extend {name} --tokens {more:.3g}"),
         Command("Write some text", f"thalweg sample {name}"),
@@ -336,6 +347,6 @@ def _address(folder: Path) -> str:
 
 
 def _saved(folder: Path) -> list[int]:
-    names = [path.name for path in (folder / "checkpoints").glob("*") if path.is_dir()]
-    digits = ["".join(sign for sign in name if sign.isdigit()) for name in names]
-    return sorted(int(text) for text in digits if text)
+    names = [path.name for path in (folder / "checkpoints").glob("step-*")]
+    found = [re.match(r"step-(\d+)", name) for name in names]
+    return sorted(int(one[1]) for one in found if one)

@@ -40,6 +40,7 @@
   function layout(figure) {
     const theme = style();
     const own = paint(figure.layout, theme);
+    delete own.yaxis.framed;
     const ink = colour("@ink", theme);
     return {
       ...own,
@@ -66,6 +67,23 @@
     Plotly.react(document.getElementById("plot-" + id), data, layout(figure), options);
   }
 
+  // The range of the curves in sight without their first fall, as the page was written with.
+  function frame(id) {
+    const own = figures[id].layout.yaxis;
+    if (!own.framed) return;
+    let low = Infinity, high = -Infinity;
+    figures[id].data.forEach((trace, i) => {
+      if (visible[id][i] !== true || !trace.meta.frame) return;
+      for (const y of trace.y.slice(Math.min(Math.floor(trace.y.length / 20) + 1, trace.y.length - 1))) {
+        low = Math.min(low, y);
+        high = Math.max(high, y);
+      }
+    });
+    const room = 0.06 * (high - low) || 0.1;
+    if (low <= high) own.framed = [low - room, high + room];
+    if (own.type !== "log") own.range = own.framed.slice();
+  }
+
   // One switch for each group of curves.
   function switches(id) {
     const place = document.getElementById("chips-" + id);
@@ -88,6 +106,7 @@
         data.forEach((other, i) => {
           if (other.legendgroup === trace.legendgroup) visible[id][i] = on ? true : "legendonly";
         });
+        frame(id);
         draw(id);
       });
       place.append(chip);
@@ -102,10 +121,9 @@
       button.setAttribute("aria-pressed", String(on));
       const own = figures[id].layout.yaxis;
       own.type = on ? "log" : "linear";
-      own.saved = own.saved || own.range;
-      if (on) delete own.range; else if (own.saved) own.range = own.saved;
-      Plotly.relayout("plot-" + id, { "yaxis.type": own.type, "yaxis.autorange": on || !own.saved,
-        ...(on || !own.saved ? {} : { "yaxis.range": own.saved.slice() }) });
+      if (on || !own.framed) delete own.range; else own.range = own.framed.slice();
+      Plotly.relayout("plot-" + id, own.range ? { "yaxis.type": own.type, "yaxis.range": own.range.slice() }
+        : { "yaxis.type": own.type, "yaxis.autorange": true });
     });
   }
 
@@ -120,6 +138,8 @@
     }
   }, { rootMargin: "600px" });
   for (const id of Object.keys(figures)) {
+    const own = figures[id].layout.yaxis;
+    if (own.range) own.framed = own.range.slice();
     switches(id);
     logs(id);
     watcher.observe(document.getElementById("plot-" + id));

@@ -1,186 +1,34 @@
 """Read a run's folder into columns of numbers. Imports no torch.
 
 The files are JSON lines that a run appends to, so the last line of a killed run may be half
-written: it is left out. Anything else that cannot be read is damage and is reported with its line. Where a
-step stands twice (a resumed run repeats the steps after its checkpoint) the later line counts.
+written: it is left out. Anything else that cannot be read is damage and is reported with its line.
+Where a step stands twice the later line counts.
 """
 
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from thalweg.errors import StateError
+from thalweg.report.run import (
+    Event,
+    Floats,
+    History,
+    Json,
+    ModelSize,
+    Parent,
+    Plan,
+    PlannedSource,
+    Points,
+    Run,
+    Sample,
+    Tried,
+)
 
-__all__ = [
-    "TIMING",
-    "Event",
-    "Floats",
-    "History",
-    "Ints",
-    "Json",
-    "ModelSize",
-    "Parent",
-    "Plan",
-    "PlannedSource",
-    "Points",
-    "Run",
-    "Sample",
-    "number",
-    "read_lines",
-    "read_object",
-    "read_run",
-]
-
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
-Floats: TypeAlias = npt.NDArray[np.float64]
-Ints: TypeAlias = npt.NDArray[np.int64]
-
-TIMING = ("seconds", "tokens_per_second", "utilisation", "memory_bytes", "elapsed")
-"""Columns of `timing.jsonl`; all others come from `history.jsonl`."""
-
-
-class Points(NamedTuple):
-    """The steps at which a column has a finite value. All arrays have the same length."""
-
-    step: Ints
-    tokens: Floats
-    value: Floats
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class History:
-    """`history.jsonl` joined with `timing.jsonl` by step: one row a step."""
-
-    step: Ints
-    """Steps done in the run, 1-based, rising, [N]."""
-    columns: Mapping[str, Floats]
-    """Name -> float64 [N]; NaN at steps without a value."""
-    phase: tuple[str, ...] = ()
-    """Name of the phase of each step."""
-
-    def __len__(self) -> int:
-        """Return the number of steps."""
-        return len(self.step)
-
-    def column(self, name: str) -> Floats:
-        """Return a column [N]; all NaN when the run never wrote it."""
-        empty = np.full(len(self.step), np.nan)
-        return self.columns.get(name, empty)
-
-    def points(self, name: str) -> Points:
-        """Return the finite values of a column with their steps and cumulative tokens."""
-        values = self.column(name)
-        keep = np.isfinite(values)
-        return Points(self.step[keep], self.column("tokens")[keep], values[keep])
-
-    def last(self, name: str) -> float:
-        """Return the last finite value of a column, or NaN."""
-        values = self.points(name).value
-        return float(values[-1]) if len(values) else math.nan
-
-    def under(self, prefix: str) -> tuple[str, ...]:
-        """Return the columns under a prefix, without it, sorted.
-
-        Example:
-            >>> one = np.ones(1)
-            >>> h = History(step=np.array([1]), columns={"loss/web": one, "loss": one})
-            >>> h.under("loss/")
-            ('web',)
-        """
-        start = len(prefix)
-        return tuple(sorted(name[start:] for name in self.columns if name.startswith(prefix)))
-
-
-class Sample(NamedTuple):
-    """A text the model wrote at a step."""
-
-    step: int
-    prompt: str
-    text: str
-
-
-class Event(NamedTuple):
-    """Something that happened at a step: a warning, a resume, a save, an action."""
-
-    step: int
-    kind: str
-    text: str
-
-
-class Parent(NamedTuple):
-    """Where a branch left its trunk."""
-
-    run: str
-    step: int
-
-
-class ModelSize(NamedTuple):
-    """Parameters, and training FLOPs a token."""
-
-    parameters: float
-    flops_per_token: float
-
-
-class PlannedSource(NamedTuple):
-    """Target tokens planned from a source, the epochs they make, and its size in tokens."""
-
-    tokens: float
-    epochs: float
-    size: float
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
-    """`plan.json`: what the recipe promises. NaN or empty where nothing was planned."""
-
-    steps: float = math.nan
-    tokens: float = math.nan
-    rows: float = math.nan
-    sources: Mapping[str, PlannedSource] = field(default_factory=dict)
-    dials: Mapping[str, Points] = field(default_factory=dict)
-    memory_bytes: float = math.nan
-    flops: float = math.nan
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Run:
-    """All that a run's folder says."""
-
-    folder: Path
-    name: str
-    recipe: str
-    """Name of the recipe it was made from."""
-    seed: int | None
-    tree: Json
-    """The recipe's record."""
-    options: Json
-    overrides: Json
-    versions: Mapping[str, str]
-    models: Mapping[str, ModelSize]
-    parent: Parent | None
-    plan: Plan
-    history: History
-    samples: tuple[Sample, ...]
-    events: tuple[Event, ...]
-    wall_seconds: float
-    """Time spent, over all resumes; NaN when nothing was measured."""
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Names of the sources that were planned or delivered."""
-        seen = self.history.under("tokens/") + self.history.under("loss/")
-        return tuple(dict.fromkeys([*self.plan.sources, *seen]))
-
-    @property
-    def finished(self) -> bool:
-        """Whether the last planned step is done."""
-        return len(self.history) > 0 and self.history.step[-1] >= self.plan.steps
+__all__ = ["number", "read_lines", "read_object", "read_run"]
 
 
 def read_run(folder: Path) -> Run:
@@ -211,16 +59,12 @@ def read_run(folder: Path) -> Run:
         versions={key: _text(value) for key, value in _mapping(about.get("versions")).items()},
         models={name: _model(value) for name, value in _mapping(about.get("models")).items()},
         parent=Parent(_text(parent["run"]), _step(parent)) if "run" in parent else None,
+        changes=tuple(_text(change) for change in _list(about.get("changes"))),
         plan=_plan(folder / "plan.json"),
         history=_history(read_lines(folder / "history.jsonl"), lines),
-        samples=tuple(
-            Sample(_step(line), _text(line.get("prompt")), _text(line.get("text")))
-            for line in read_lines(folder / "samples.jsonl")
-        ),
-        events=tuple(
-            Event(_step(line), _text(line.get("kind")), _text(line.get("text")))
-            for line in read_lines(folder / "events.jsonl")
-        ),
+        samples=tuple(Sample(*entry) for entry in _texts(folder, "samples", Sample._fields)),
+        events=tuple(Event(*entry) for entry in _texts(folder, "events", Event._fields)),
+        trials=_trials(read_lines(folder / "trials.jsonl")),
         wall_seconds=_wall([number(line.get("elapsed")) for line in lines]),
     )
 
@@ -292,6 +136,10 @@ def _mapping(value: Json) -> dict[str, Json]:
     return value if isinstance(value, dict) else {}
 
 
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
 def _text(value: Json) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
@@ -299,6 +147,12 @@ def _text(value: Json) -> str:
 def _step(line: Mapping[str, Json]) -> int:
     step = number(line.get("step"))
     return int(step) if math.isfinite(step) else 0
+
+
+def _texts(folder: Path, file: str, names: Sequence[str]) -> list[tuple[int, str, str]]:
+    first, second = names[1:]
+    lines = read_lines(folder / f"{file}.jsonl")
+    return [(_step(line), _text(line.get(first)), _text(line.get(second))) for line in lines]
 
 
 def _model(value: Json) -> ModelSize:
@@ -329,12 +183,12 @@ def _plan(path: Path) -> Plan:
 def _planned_dial(entry: Mapping[str, Json]) -> Points:
     step, value = _floats(entry.get("step")), _floats(entry.get("value"))
     keep = np.isfinite(step) & np.isfinite(value) if len(step) == len(value) else slice(0)
-    step, value = step[keep], value[keep]
+    step, value = step[keep] + 1, value[keep]  # a plan counts steps done before, a history after
     return Points(step.astype(np.int64), np.full(len(step), np.nan), value)
 
 
 def _floats(value: Json) -> Floats:
-    return np.array([number(entry) for entry in value] if isinstance(value, list) else [], float)
+    return np.array([number(entry) for entry in _list(value)], float)
 
 
 def _history(lines: Sequence[Mapping[str, Json]], timing: Sequence[Mapping[str, Json]]) -> History:
@@ -361,6 +215,27 @@ def _names(lines: Iterable[Mapping[str, Json]]) -> list[str]:
 
 def _column(lines: Sequence[Mapping[str, Json]], name: str) -> Floats:
     return np.array([number(line.get(name)) for line in lines], float)
+
+
+def _trials(lines: Sequence[Mapping[str, Json]]) -> tuple[Tried, ...]:
+    """Return one entry a trial; its steps stand in consecutive lines."""
+    found: list[Tried] = []
+    last = math.inf
+    for line in lines:
+        parent, steps = number(line.get("parent")), number(line.get("steps"))
+        entry = Tried(
+            int(parent) if math.isfinite(parent) else 0,
+            json.dumps(line.get("values")),
+            int(steps) if math.isfinite(steps) else 0,
+            _text(line.get("keep")),
+            number(line.get("loss")),
+        )
+        if found and found[-1][:4] == entry[:4] and _step(line) > last:
+            found[-1] = entry
+        else:
+            found.append(entry)
+        last = _step(line)
+    return tuple(found)
 
 
 def _wall(elapsed: Sequence[float]) -> float:

@@ -19,8 +19,8 @@ __all__ = ["Sink", "TensorBoard", "WandB"]
 class Sink(Protocol):
     """A place that takes named numbers by step."""
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Take the numbers of a step."""
+    def write(self, step: int, values: Mapping[str, object]) -> None:
+        """Take the finite numbers of a step; leave out texts, such as the phase."""
         ...
 
     def close(self) -> None:
@@ -49,17 +49,16 @@ class TensorBoard:
         self._writer: Any = writer.EventFileWriter(str(folder))
         self._started = False
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Write one event with a scalar for each finite value."""
+    def write(self, step: int, values: Mapping[str, object]) -> None:
+        """Write one event with a scalar for each finite number."""
         now = time.time()
         if not self._started:
             log = self._event.SessionLog(status=self._event.SessionLog.START)
             self._writer.add_event(self._event.Event(session_log=log, step=step, wall_time=now))
             self._started = True
         scalars = [
-            self._summary.Summary.Value(tag=name, simple_value=float(value))
-            for name, value in values.items()
-            if math.isfinite(value)
+            self._summary.Summary.Value(tag=name, simple_value=value)
+            for name, value in _numbers(values).items()
         ]
         summary = self._summary.Summary(value=scalars)
         self._writer.add_event(self._event.Event(summary=summary, step=step, wall_time=now))
@@ -95,13 +94,18 @@ class WandB:
         place = None if folder is None else str(folder)
         self._run: Any = library.init(project=project, mode=mode, name=name, dir=place)
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Log the numbers of a step."""
-        self._run.log(dict(values), step=step)
+    def write(self, step: int, values: Mapping[str, object]) -> None:
+        """Log the finite numbers of a step."""
+        self._run.log(_numbers(values), step=step)
 
     def close(self) -> None:
         """Finish the run there."""
         self._run.finish()
+
+
+def _numbers(values: Mapping[str, object]) -> dict[str, float]:
+    numbers = {n: float(value) for n, value in values.items() if isinstance(value, (int, float))}
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 def _library(module: str, sink: str) -> Any:

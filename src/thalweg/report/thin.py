@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from thalweg.report.read import Floats, Ints
+from thalweg.report.run import Floats, Ints
 
 __all__ = ["smooth", "thin"]
 

@@ -42,17 +42,14 @@ def lambda_lr(
 ) -> "torch.optim.lr_scheduler.LambdaLR":
     """Return a torch scheduler that gives every group the rate `schedule(Time(step, steps))`.
 
-    LambdaLR multiplies a group's base rate by a factor. Here every base rate becomes 1, whatever
-    rates the optimizer was made with, and the factor is the rate: exact to the last bit.
+    LambdaLR multiplies base rates by a factor. Here every base rate becomes 1 and the factor is the
+    rate, exact to the last bit. Step it once after each `optimizer.step()`.
 
     Args:
         optimizer: Its groups' `lr` and `initial_lr` are overwritten.
         schedule: Learning rate; a schedule of numbers.
         steps: Optimizer steps of the run; None if it has no end.
         batch_tokens: Tokens a step, for schedules with lengths in `tokens(...)`.
-
-    Returns:
-        A scheduler to step once after each `optimizer.step()`.
 
     Raises:
         DialError: The schedule does not fit a run of this length.
@@ -72,11 +69,9 @@ def lambda_lr(
 
     rate(0)  # refuse what cannot run before the optimizer is touched
     for group in optimizer.param_groups:
-        if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(1.0)
-        else:
-            group["lr"] = 1.0
         group["initial_lr"] = 1.0
+        old = group["lr"]  # a tensor is kept: a compiled step holds on to it
+        group["lr"] = old.fill_(1.0) if isinstance(old, torch.Tensor) else 1.0
     return torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
 
 

@@ -86,7 +86,7 @@ class Wsd(Schedule[Value]):
     floor + (peak - floor) shape(own clock). Between them: peak. A run without an end never decays:
     give it ``decay=steps(0)`` and branch a decay off where one is wanted.
 
-    Source: arXiv:2404.06395, section 4.2; the decay's shape arXiv:2405.18392; why it works
+    Source: arXiv:2404.06395; the decay's shape arXiv:2405.18392; why it works
     arXiv:2410.05192.
 
     Example:

@@ -166,7 +166,7 @@ class Exponential(Schedule[Value]):
 class OneMinusSqrt(Schedule[Value]):
     """Move by the square root, steep first: end + (start - end) (1 - sqrt(u)).
 
-    The usual decay of a WSD run. Source: arXiv:2405.18392, section 3.
+    The usual decay of a WSD run. Source: arXiv:2405.18392.
 
     Example:
         >>> OneMinusSqrt(1.0)(Time(step=25, steps=100))
@@ -194,7 +194,7 @@ class InverseSqrt(Schedule[Value]):
     """Fall forever, needing no end: start / sqrt(1 + step / scale).
 
     ``Warmup(InverseSqrt(peak, scale=steps(w)), over=steps(w))`` is the Transformer's schedule,
-    peak sqrt(w / step). Source: arXiv:1706.03762, eq. (3), and arXiv:1910.10683, section 3.1.3.
+    peak sqrt(w / step). Source: arXiv:1706.03762, eq. (3), and arXiv:1910.10683.
 
     Example:
         >>> from thalweg.core.time import steps

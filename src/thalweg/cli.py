@@ -1,0 +1,286 @@
+"""The command line: verbs only. What they do stands in launch.py and finish.py."""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # idle threads must not spin: few cores, many waits
+
+import typer
+
+from thalweg.errors import Diverged, ThalwegError
+
+if TYPE_CHECKING:
+    from thalweg.core.state import RunState
+    from thalweg.launch import Request
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="One small training loop in which everything that changes over a run is a schedule.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Act = Callable[["Request"], None]
+OPEN = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+Run = Annotated[str, typer.Argument(help="Name or folder of a run.")]
+Name = Annotated[str, typer.Option("--run", help="Name of the new run.")]
+Sinks = Annotated[list[str], typer.Option("--sink", help="tensorboard or wandb; repeat for both.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress line.")]
+
+
+@app.command(context_settings=OPEN)
+def train(context: typer.Context, recipe: Annotated[str, typer.Argument()] = "") -> None:
+    """Train a recipe, or a Python file with a function recipe(). --help after its name: options."""
+    if recipe in ("", "--help", "-h"):
+        _print_recipes("train")
+        return
+    _with_recipe(recipe, [*context.args], "train", _train)
+
+
+@app.command(context_settings=OPEN)
+def plan(context: typer.Context, recipe: Annotated[str, typer.Argument()] = "") -> None:
+    """Say what a recipe would do: steps, tokens and epochs a source, dials, FLOPs, memory."""
+    if recipe in ("", "--help", "-h"):
+        _print_recipes("plan")
+        return
+    _with_recipe(recipe, [*context.args], "plan", _plan)
+
+
+@app.command()
+def resume(run: Run, sink: Sinks = [], quiet: Quiet = False) -> None:  # noqa: B006  # typer reads it
+    """Go on with a run where it stopped, however it stopped."""
+    from thalweg import launch
+
+    _close(*launch.resume_run(launch.find_run(run), sink, quiet=quiet))
+
+
+@app.command()
+def branch(
+    run: Run,
+    changes: Annotated[list[str] | None, typer.Argument(help="path=value ...")] = None,
+    at: Annotated[int | None, typer.Option(help="Step of the run; its end if not given.")] = None,
+    decay: Annotated[int | None, typer.Option(help="Let the rate decay over this many steps.")] = None,
+    name: Name = "",
+    quiet: Quiet = False,
+) -> None:
+    """Start a run from a step of another: let it decay, or go on with something changed."""
+    from thalweg import launch
+
+    folder = launch.branch_run(launch.find_run(run), at, decay, changes or [], name)
+    _close(*launch.resume_run(folder, quiet=quiet))
+
+
+@app.command()
+def extend(
+    run: Run,
+    tokens: Annotated[float | None, typer.Option(help="More target tokens.")] = None,
+    steps: Annotated[int | None, typer.Option(help="More steps.")] = None,
+    name: Name = "",
+    quiet: Quiet = False,
+) -> None:
+    """Go on with a longer run, from where the longer one's dials leave the shorter one's."""
+    from thalweg import launch
+
+    folder = launch.extend_run(launch.find_run(run), tokens, steps, name)
+    _close(*launch.resume_run(folder, quiet=quiet))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(help="Runs; several are drawn in one page.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write the page.")] = None,
+) -> None:
+    """Write one self-contained HTML page about a run, or several."""
+    from thalweg.launch import find_run
+    from thalweg.report import write_report
+
+    folders = [find_run(run) for run in runs]
+    target = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
+    print(write_report(folders, target))
+
+
+@app.command()
+def compare(runs: Annotated[list[str], typer.Argument(help="Two runs or more.")]) -> None:
+    """Print final numbers of runs side by side, seeds paired, and what their recipes differ in."""
+    from thalweg.launch import find_run
+    from thalweg.report import compare as compared
+    from thalweg.report import read_run, recipe_difference, text_table
+
+    read = [read_run(find_run(run)) for run in runs]
+    print(text_table(compared(read)))
+    for path, values in recipe_difference(read).items():
+        print(f"{path}: " + " | ".join(values))
+
+
+@app.command()
+def sample(
+    run: Run,
+    prompt: Annotated[list[str], typer.Option(help="Text to go on from; repeatable.")] = [],  # noqa: B006
+    tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 120,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
+    top_p: Annotated[float, typer.Option(help="Of the likeliest tokens with this probability.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+) -> None:
+    """Let a run's model write."""
+    from thalweg import finish, launch
+
+    prompts = tuple(prompt) or finish.PROMPTS
+    rows = finish.sample(
+        launch.find_run(run), prompts, tokens=tokens, temperature=temperature, top_p=top_p, seed=seed
+    )
+    for text, more in rows:
+        print(f"--- {text!r}\n{text}{more}\n")
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    data: Annotated[list[str], typer.Option(help="Text; the run's held-out text if not given.")] = [],  # noqa: B006
+    field: Annotated[str, typer.Option(help="Where JSON lines have their text.")] = "text",
+) -> None:
+    """Measure the loss of a run's model on text, nats per token."""
+    from thalweg import launch
+
+    found = launch.evaluate_run(launch.find_run(run), data, field)
+    for name, loss in found.by_source().items():
+        print(f"{name:24} {loss:8.4f} nats per token  ({found.tokens[name]:,} tokens)")
+    print(f"{'all':24} {found.loss:8.4f} nats per token")
+
+
+@app.command()
+def export(run: Run, folder: Annotated[Path, typer.Argument(help="Folder to write.")]) -> None:
+    """Write a folder that transformers loads with from_pretrained."""
+    from thalweg import finish, launch
+
+    print(finish.export_run(launch.find_run(run), folder))
+
+
+@app.command()
+def data(
+    run: Run,
+    step: Annotated[int, typer.Option(help="Step of the history, from 1.")],
+    rows: Annotated[int, typer.Option(help="Rows to show.")] = 4,
+    characters: Annotated[int, typer.Option(help="Characters of a row.")] = 400,
+) -> None:
+    """Show what a run's model saw at a step."""
+    from thalweg import finish, launch
+
+    print(finish.show_data(launch.find_run(run), step, rows, characters))
+
+
+@app.command(name="list")
+def list_runs() -> None:
+    """List the runs under $THALWEG_HOME (default ./runs)."""
+    from thalweg.report.listing import listing
+
+    print(listing(Path(os.environ.get("THALWEG_HOME", "runs"))))
+
+
+def main() -> None:
+    """Run the command line; errors made for people are printed without a traceback."""
+    try:
+        app(standalone_mode=True)
+    except Diverged as error:
+        print(f"diverged: {error}", file=sys.stderr)
+        raise SystemExit(4) from error
+    except ThalwegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(3) from error
+
+
+def _print_recipes(verb: str) -> None:
+    """Print the recipes without importing them."""
+    from thalweg.recipes import summaries
+
+    print(f"Usage: thalweg {verb} RECIPE [OPTIONS] [path=value ...]\n\nRecipes:")
+    for name, line in summaries().items():
+        print(f"  {name:20} {line}")
+    print("  FILE.py              A file of yours with a function recipe(...) -> Recipe.\n")
+    print(f"Options of a recipe: thalweg {verb} RECIPE --help")
+
+
+def _with_recipe(name: str, arguments: Sequence[str], verb: str, act: Act) -> None:
+    """Parse the options that the recipe's function asks for, and act on its recipe."""
+    from thalweg import launch
+
+    function, file = launch.find_recipe(name)
+    options = inspect.signature(function, eval_str=True).parameters
+
+    def call(*, changes: list[str], run: str, sink: list[str], quiet: bool, **chosen: Any) -> None:
+        given = {key: value for key, value in chosen.items() if value != options[key].default}
+        changed = dict(launch.parse_override(text) for text in changes or [])
+        recipe = launch.override(function(**chosen), changed)
+        origin = launch.Origin(name, given, changed, file)
+        act(launch.Request(recipe, origin, run, tuple(sink or ()), quiet))
+
+    call.__doc__ = (function.__doc__ or "").split("\n\n")[0]
+    call.__signature__ = _signature(function)  # type: ignore[attr-defined]
+    call.__annotations__ = {
+        key: value.annotation for key, value in _signature(function).parameters.items()
+    }
+    inner = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    inner.command(name=name)(call)
+    typer.main.get_command(inner).main([*arguments], prog_name=f"thalweg {verb} {name}")
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature that Typer reads: the recipe's options, overrides, and the run's own."""
+    helps = _argument_help(function.__doc__ or "")
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter(
+            p.name,
+            keyword,
+            default=... if p.default is inspect.Parameter.empty else p.default,
+            annotation=Annotated[p.annotation, typer.Option(help=helps.get(p.name, ""))],
+        )
+        for p in inspect.signature(function, eval_str=True).parameters.values()
+    ]
+    changes = Annotated[
+        list[str] | None, typer.Argument(help="path=value: a value at any place of the recipe.")
+    ]
+    sinks = Annotated[list[str] | None, typer.Option(help="tensorboard or wandb; repeat for both.")]
+    ours = [("changes", changes, None), ("run", Name, ""), ("sink", sinks, None), ("quiet", Quiet, False)]
+    parameters += [inspect.Parameter(n, keyword, default=d, annotation=a) for n, a, d in ours]
+    return inspect.Signature(parameters)
+
+
+def _argument_help(doc: str) -> dict[str, str]:
+    """Return what a docstring's Args section says of each argument."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in doc.partition("Args:")[2].split("\n"):
+        text = line.strip()
+        head, colon, rest = text.partition(": ")
+        if colon and head.isidentifier() and not line.startswith(" " * 12):
+            name, found[head] = head, rest
+        elif name and text and line.startswith(" " * 12):
+            found[name] += " " + text
+    return found
+
+
+def _train(request: "Request") -> None:
+    from thalweg import launch
+
+    _close(*launch.run_recipe(request))
+
+
+def _plan(request: "Request") -> None:
+    from thalweg import launch
+
+    print(launch.describe(request.recipe))
+
+
+def _close(folder: Path, state: "RunState", code: int) -> None:
+    """Write what a finished run is good for, say what to try next, and exit."""
+    from thalweg import launch
+
+    launch.close(folder, state, code)
+    raise SystemExit(code)

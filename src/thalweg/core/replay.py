@@ -1,0 +1,103 @@
+"""What a step saw: the batch at step s is a function of the recipe, the journal, and s."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from thalweg.core.batch import Batch
+from thalweg.core.checkpoint import checkpoints, damage_of, read_state, step_of
+from thalweg.core.dials import Dials, phase_length
+from thalweg.core.protocols import Context, Foreseen
+from thalweg.core.recipe import Phase, Recipe
+from thalweg.core.state import RunState
+from thalweg.errors import StateError
+
+__all__ = ["batch_at"]
+
+
+def batch_at(
+    run: Path, recipe: Recipe, step: int, find: Callable[[str], Any]
+) -> tuple[Batch, tuple[str, ...]]:
+    """Return the global batch that a step of the run learned from, and the names of its sources.
+
+    Goes on from the nearest checkpoint before the step, drawing batches without reading them.
+
+    Args:
+        run: The run's folder.
+        recipe: Its recipe.
+        step: From 1: the step number in the history.
+        find: Looks up recorded names.
+
+    Raises:
+        StateError: The run has no such step, or its source needs models to make a batch.
+    """
+    state, journal = _state_before(run, step)
+    number = state.phase if state.phase < len(recipe.phases) else len(recipe.phases) - 1
+    phase = recipe.phases[number]
+    local = step - 1 - (state.run_step - state.step)
+    length = phase_length(phase)[0]
+    if local < 0 or (length is not None and local >= length):
+        raise StateError(
+            f"step {step}",
+            expected=f"a step of the phase '{phase.name}' that has been run",
+            where=str(run),
+            write=f"--step {state.run_step}",
+        )
+    if not isinstance(phase.source, Foreseen):
+        raise StateError(
+            f"a source of kind {type(phase.source).__name__}",
+            expected="a source that reads stored text",
+            where=f"{phase.name}.source",
+            write="thalweg report: its samples show what was generated",
+        )
+    return _replayed(recipe, phase, state, journal, step, find)
+
+
+def _replayed(
+    recipe: Recipe,
+    phase: Phase,
+    state: RunState,
+    journal: Mapping[int, dict[str, Any]],
+    step: int,
+    find: Callable[[str], Any],
+) -> tuple[Batch, tuple[str, ...]]:
+    overrides = dict(state.overrides)
+    dials = Dials.of(phase, overrides, find)
+    source = state.source
+    for run_step in range(state.run_step, step):
+        if run_step in journal:
+            overrides.update(journal[run_step])
+            dials = Dials.of(phase, overrides, find)
+        now = _moment(state, run_step, dials)
+        time = dials.time(now)
+        live = dials.live(time)
+        ctx = Context(time, recipe.seed, int(live.rows))
+        if source is None:
+            source = live.source.start(ctx)
+        batch, source = live.source.next(source, ctx)
+    return batch, live.source.names
+
+
+def _moment(state: RunState, run_step: int, dials: Dials) -> RunState:
+    """Return the state's clock moved to a step; tokens as planned."""
+    done = run_step - state.run_step
+    return RunState(
+        step=state.step + done, run_step=run_step, tokens=state.tokens + done * dials.batch_tokens
+    )
+
+
+def _state_before(run: Path, step: int) -> tuple[RunState, dict[int, dict[str, Any]]]:
+    """Return the newest whole state before a step, and what controllers set at which step."""
+    whole = [path for path in checkpoints(run) if not damage_of(path)]
+    before = [path for path in whole if step_of(path) < step]
+    if not before:
+        raise StateError(
+            f"no whole checkpoint before step {step}",
+            expected="the checkpoint that every run starts with",
+            where=str(run / "checkpoints"),
+            write="--step 1 or more",
+        )
+    journal: dict[int, dict[str, Any]] = {}
+    for at, path, value in RunState.from_json(read_state(whole[-1])["state"]).journal:
+        journal.setdefault(at, {})[path] = value
+    return RunState.from_json(read_state(before[-1])["state"]), journal

@@ -1,0 +1,227 @@
+"""Stores of answers: prompt and answer, or chats, with a flag on every id that is to be learned.
+
+How an example is written, with `|` between ids that are encoded apart and `[...]` what is learned:
+
+- prompt and answer, no chat template:   END | prompt + newline | [answer END]
+- chat, no chat template:                END | User: ... newline Assistant: | [ ... END] | User: ...
+- tokenizer with a chat template:        what the template gives; learned is each assistant's turn
+  up to where the next begins, and an END after the last if the template puts none.
+
+A prompt for a model trained on the first two starts with the end-of-text, as every document does.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thalweg.data.build import Built, bpe_size, build_with
+from thalweg.data.encode import Piece
+from thalweg.data.files import Segment, Sources, kind_of
+from thalweg.data.read import Record, locate, text_of
+from thalweg.data.tokenizer import Message, Tokenizer, load_tokenizer
+from thalweg.errors import DataError
+
+__all__ = ["PLAIN_TEMPLATE", "build_pairs"]
+
+PLAIN_TEMPLATE = "{prompt}\n{answer}"
+"""How prompt and answer are joined when the tokenizer has no chat template."""
+
+
+def build_pairs(
+    sources: Sources,
+    *,
+    tokenizer: str | Path = "bytes",
+    prompt: str = "prompt",
+    answer: str = "answer",
+    messages: str | None = None,
+    template: str | None = None,
+    held_out: float = 0.0,
+    home: Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Built:
+    """Return a store of answers for `Pairs`, made now or found.
+
+    Args:
+        sources: As in `build`, but of records only: JSON lines, parquet, saved data sets.
+        tokenizer: As in `build`.
+        prompt: Field of the prompt.
+        answer: Field of the answer.
+        messages: Field of a chat, a list of {"role", "content"}; instead of prompt and answer.
+        template: How prompt and answer are joined, with `{prompt}` before `{answer}`. Default: the
+            tokenizer's chat template if it has one, else `PLAIN_TEMPLATE`.
+        held_out: Share of examples kept apart, by the hash of what stands before the first answer.
+        home: As in `build`.
+        workers: As in `build`.
+        progress: As in `build`.
+
+    Raises:
+        DataError: Records without these fields, a chat without an assistant, or plain texts.
+    """
+    known = None if bpe_size(str(tokenizer)) else load_tokenizer(tokenizer)
+    chats = known if known is not None and known.chat_template is not None else None
+    render: _Answers | _Chats
+    if messages is not None:
+        render = _Chats(messages, chats)
+    elif template is None and chats is not None:
+        render = _Answers(prompt, answer, PLAIN_TEMPLATE, chats)
+    else:
+        render = _Answers(prompt, answer, _checked(template or PLAIN_TEMPLATE), None)
+    return build_with(
+        sources,
+        render=render,
+        tokenizer=known or str(tokenizer),
+        held_out=held_out,
+        home=home,
+        workers=workers,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Prompt and answer."""
+
+    prompt: str
+    answer: str
+    template: str
+    chats: Tokenizer | None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (self.prompt, self.answer)
+
+    @property
+    def special(self) -> bool:
+        return self.chats is not None
+
+    @property
+    def separated(self) -> bool:
+        return self.chats is None
+
+    @property
+    def weighs(self) -> bool:
+        return True
+
+    def pieces(self, record: Record, segment: Segment) -> tuple[str, Sequence[Piece]]:
+        _check_records(segment)
+        prompt = text_of(record, segment, self.prompt, 0)
+        answer = text_of(record, segment, self.answer, 1)
+        if self.chats is not None:
+            turns = [_turn("user", prompt), _turn("assistant", answer)]
+            return prompt, _templated(turns, self.chats, locate(segment, record.place))
+        before, after = self.template.split("{answer}")
+        before = before.replace("{prompt}", prompt)
+        return prompt, [Piece(before, learned=False), Piece(answer + after, ends=True)]
+
+
+@dataclass(frozen=True)
+class _Chats:
+    """A list of turns."""
+
+    messages: str
+    chats: Tokenizer | None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (self.messages,)
+
+    @property
+    def special(self) -> bool:
+        return self.chats is not None
+
+    @property
+    def separated(self) -> bool:
+        return self.chats is None
+
+    @property
+    def weighs(self) -> bool:
+        return True
+
+    def pieces(self, record: Record, segment: Segment) -> tuple[str, Sequence[Piece]]:
+        _check_records(segment)
+        where = locate(segment, record.place)
+        turns = _turns(record.values[0], where)
+        if self.chats is None:
+            pieces = _written_out(turns)
+        else:
+            pieces = _templated(turns, self.chats, where)
+        return pieces[0].text, pieces
+
+
+def _written_out(turns: Sequence[Message]) -> list[Piece]:
+    pieces: list[Piece] = []
+    waiting = ""
+    for turn in turns:
+        waiting += f"{turn['role'].capitalize()}:"
+        if turn["role"] == "assistant":
+            pieces += [Piece(waiting, learned=False), Piece(f" {turn['content']}", ends=True)]
+            waiting = ""
+        else:
+            waiting += f" {turn['content']}\n"
+    return pieces
+
+
+def _templated(turns: Sequence[Message], chats: Tokenizer, where: str) -> list[Piece]:
+    pieces: list[Piece] = []
+    done = ""
+    for number, turn in enumerate(turns):
+        if turn["role"] == "assistant":
+            asked, told = chats.chat(turns[:number], ask=True), chats.chat(turns[: number + 1])
+            if not (asked.startswith(done) and told.startswith(asked)):
+                raise DataError(
+                    "a chat template that rewrites earlier turns, so answers cannot be told apart",
+                    expected="a template that only adds at the end",
+                    where=where,
+                    write="chats of one turn, or template='{prompt}\\n{answer}' with two fields",
+                )
+            pieces.append(Piece(asked[len(done) :], learned=False))
+            pieces.append(Piece(told[len(asked) :]))
+            done = told
+    end = str(chats.raw.id_to_token(chats.end_id))
+    return [*pieces[:-1], pieces[-1]._replace(ends=end not in pieces[-1].text)]
+
+
+def _turns(value: object, where: str) -> list[Message]:
+    turns = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    fine = all(
+        isinstance(turn, Mapping)
+        and isinstance(turn.get("role"), str)
+        and isinstance(turn.get("content"), str)
+        for turn in turns
+    )
+    if not fine or not any(turn["role"] == "assistant" for turn in turns):
+        raise DataError(
+            f"a chat that has no assistant's turn or is no list of turns: {str(value)[:80]}",
+            expected='[{"role": "user", "content": "..."}, {"role": "assistant", "content": ...}]',
+            where=where,
+            write="leave the record out, or messages='...' with the field of the chat",
+        )
+    last = max(i for i, turn in enumerate(turns) if turn["role"] == "assistant")
+    return [_turn(turn["role"], turn["content"]) for turn in turns[: last + 1]]
+
+
+def _turn(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
+
+
+def _check_records(segment: Segment) -> None:
+    if segment.kind == "text":
+        raise DataError(
+            f"plain text where prompts and answers are needed: {segment.path.name}",
+            expected=".jsonl, .ndjson (.gz, .zst), .parquet, or a saved data set",
+            where=str(segment.path),
+            write=f"a file of records ({kind_of(segment.path)} has no fields)",
+        )
+
+
+def _checked(template: str) -> str:
+    halves = template.split("{answer}")
+    if len(halves) != 2 or "{prompt}" not in halves[0]:
+        raise DataError(
+            f"template {template!r}",
+            expected="{prompt} and behind it, once, {answer}",
+            where="build_pairs(template=...)",
+            write=f"template={PLAIN_TEMPLATE!r}",
+        )
+    return template

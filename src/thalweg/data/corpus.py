@@ -1,0 +1,225 @@
+"""Running text: a store cut into windows, in an order that is a function of seed and epoch.
+
+Window k of length L holds ids k*L .. k*L + L, so that every id but the very first of the stream is
+a target exactly once an epoch. What is left at the end is one window filled up with end-of-text at
+weight 0. Row r of a run is window `permute(r mod n, n, key(seed, name, r div n))` of n windows.
+
+A batch is made without touching the tokens, or even the permutation: its lazy columns know their
+row numbers, and each rank looks up its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from thalweg.core.batch import Batch, Column, Lazy
+from thalweg.core.protocols import Context, State
+from thalweg.core.time import Time
+from thalweg.data.order import order_key, permute, place_of
+from thalweg.data.rows import check_epochs, check_fingerprint, spent
+from thalweg.data.store import Store, open_store
+from thalweg.errors import DataError, DialError
+
+__all__ = ["Corpus"]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Windows of running text.
+
+    State: the number of the next row and the fingerprint of the store.
+
+    Example:
+        >>> import tempfile; from pathlib import Path; from thalweg.data import build
+        >>> folder = Path(tempfile.mkdtemp()); _ = (folder / "a.txt").write_text("abcdefgh")
+        >>> text = Corpus(str(build(folder, home=folder / "h", progress=False).train), length=4)
+        >>> batch, _ = text.next(text.start(Context(Time())), Context(Time(), rows=2))
+        >>> sorted(batch["tokens"].tolist())
+        [[100, 101, 102, 103, 104], [256, 97, 98, 99, 100]]
+    """
+
+    store: str
+    """Folder of a store, a flat `.npy` of ids, or Megatron's `.bin`."""
+    length: int = 256
+    """Targets of a row; the row has one id more."""
+    shuffle: bool = True
+    """Whether windows come in a new random order each epoch, or as they lie."""
+    mask_documents: bool = True
+    """Whether rows have a `document` column, which keeps attention inside each document."""
+    name: str = "text"
+    """What the log calls it when it stands alone; also part of the key of the order."""
+    max_epochs: float | None = None
+    """Passes over the data after which it has no rows left; None: no limit."""
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Columns of every batch."""
+        document = ("document",) if self.mask_documents else ()
+        return ("tokens", "weight", *document, "source", "id")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name, its own."""
+        return (self.name,)
+
+    @property
+    def row_tokens(self) -> int:
+        """Targets of a row."""
+        return self.length
+
+    @property
+    def size(self) -> int:
+        """Target tokens of one epoch."""
+        return len(open_store(self.store).tokens) - 1
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Target tokens of one epoch, by name."""
+        return {self.name: self.size}
+
+    def shares(self, time: Time) -> Mapping[str, float]:
+        """Return the share of rows of each name: all."""
+        return {self.name: 1.0}
+
+    @property
+    def windows(self) -> int:
+        """Rows of one epoch."""
+        return -(-self.size // self.length)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids; 0 when the store does not say."""
+        return open_store(self.store).vocabulary
+
+    def shares(self, time: Time) -> Mapping[str, float]:
+        """Return all rows for its own name."""
+        return {self.name: 1.0}
+
+    def start(self, ctx: Context) -> State:
+        """Return the state before the first row.
+
+        Raises:
+            DialError: A length below 1, or a bad `max_epochs`.
+            DataError: No store, or one without a single target.
+        """
+        if self.length < 1:
+            raise DialError(
+                f"length={self.length}",
+                expected="at least 1 target a row",
+                where=f"Corpus '{self.name}'",
+                write="length=256",
+            )
+        check_epochs(self.max_epochs, self.name)
+        store = open_store(self.store)
+        if len(store.tokens) < 2:
+            raise DataError(
+                f"a store of {len(store.tokens)} tokens",
+                expected="at least 2: a token and its target",
+                where=self.store,
+                write="a store with text",
+            )
+        return {"row": 0, "fingerprint": store.fingerprint}
+
+    def room(self, state: State, ctx: Context) -> int:
+        """Return how many of `ctx.rows` rows can still be given."""
+        if self.max_epochs is None:
+            return ctx.rows
+        return max(0, min(ctx.rows, int(self.max_epochs * self.windows) - int(state["row"])))
+
+    def next(self, state: State, ctx: Context) -> tuple[Batch, State]:
+        """Return `ctx.rows` rows and the next state.
+
+        Raises:
+            StateError: The state belongs to other data.
+            DataError: `max_epochs` does not leave `ctx.rows` rows.
+        """
+        check_fingerprint(state, open_store(self.store).fingerprint, self.store)
+        if self.max_epochs is not None and self.room(state, ctx) < ctx.rows:
+            raise spent(self.name, self.max_epochs, self.store)
+        first = int(state["row"])
+        rows = np.arange(first, first + ctx.rows, dtype=np.int64)
+        order = _Order(self.store, self.length, self.name if self.shuffle else None, ctx.seed)
+        columns: dict[str, Column] = {
+            "tokens": Lazy.of(_Tokens(order), rows),
+            "weight": self._weight(rows, ctx.seed),
+            "source": torch.zeros(len(rows), dtype=torch.int64),
+            "id": torch.from_numpy(rows),
+        }
+        if self.mask_documents:
+            columns["document"] = Lazy.of(_Documents(order), rows)
+        return Batch(columns), {**state, "row": first + ctx.rows}
+
+    def window(self, row: int, seed: int) -> int:
+        """Return which window of the stream a row of the run shows; the `id` column is the row."""
+        order = _Order(self.store, self.length, self.name if self.shuffle else None, seed)
+        return int(order.windows(np.array([row]))[0])
+
+    def _weight(self, rows: np.ndarray, seed: int) -> torch.Tensor:
+        """Return ones [R, L]; zeros behind the end of the stream, in the one row that shows it."""
+        n, filled = self.windows, self.size % self.length
+        weight = torch.ones(1, 1).expand(len(rows), self.length)
+        if not filled or not len(rows):
+            return weight
+        short = [
+            epoch * n + (_last_place(n, seed, self.name, epoch) if self.shuffle else n - 1)
+            for epoch in range(int(rows[0]) // n, int(rows[-1]) // n + 1)
+        ]
+        found = [place - int(rows[0]) for place in short if rows[0] <= place <= rows[-1]]
+        if found:
+            weight = weight.clone()
+            weight[found, filled:] = 0.0
+        return weight
+
+
+@lru_cache(maxsize=1024)
+def _last_place(windows: int, seed: int, name: str, epoch: int) -> int:
+    """Return at which place of an epoch the last window of the stream comes."""
+    return int(place_of([windows - 1], windows, order_key(seed, name, epoch))[0])
+
+
+@dataclass(frozen=True)
+class _Order:
+    """From row numbers of a run to windows of a store."""
+
+    store: str
+    length: int
+    shuffled: str | None
+    seed: int
+
+    def windows(self, rows: np.ndarray) -> np.ndarray:
+        n = -(-(len(open_store(self.store).tokens) - 1) // self.length)
+        epochs, places = np.divmod(rows, n)
+        if self.shuffled is None:
+            return places
+        for epoch in np.unique(epochs).tolist():
+            mine = epochs == epoch
+            places[mine] = permute(places[mine], n, order_key(self.seed, self.shuffled, epoch))
+        return places
+
+    def starts(self, rows: np.ndarray) -> tuple[Store, np.ndarray]:
+        return open_store(self.store), self.windows(rows) * self.length
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Reads the ids of rows: int64 [n, L + 1]."""
+
+    order: _Order
+
+    def __call__(self, rows: np.ndarray) -> torch.Tensor:
+        store, starts = self.order.starts(rows)
+        return torch.from_numpy(store.read(starts, self.order.length + 1))
+
+
+@dataclass(frozen=True)
+class _Documents:
+    """Reads which document of its row each id belongs to: int32 [n, L + 1]."""
+
+    order: _Order
+
+    def __call__(self, rows: np.ndarray) -> torch.Tensor:
+        store, starts = self.order.starts(rows)
+        return torch.from_numpy(store.ordinals(starts, self.order.length + 1))

@@ -1,0 +1,102 @@
+"""A plan in lines: what a person reads before spending anything."""
+
+from dataclasses import dataclass
+
+import torch
+
+from thalweg.core.learner import Learner
+from thalweg.core.moves import Learn
+from thalweg.core.plan import Plan
+from thalweg.core.protocols import Foreseen
+from thalweg.core.recipe import CopyOf, Recipe
+from thalweg.core.world import World
+from thalweg.report.numbers import bytes_text, count_text, number_text
+
+__all__ = ["Cost", "cost", "description"]
+
+AT = (0.0, 0.05, 0.25, 0.5, 0.75, 0.9, 1.0)
+"""Shares of the run at which dials are printed."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a recipe's models cost."""
+
+    parameters: dict[str, int]
+    flops_per_token: float
+    """Training FLOPs of a target token, all learning models."""
+    state_bytes: int
+    """Weights, gradients and two moments, in float32."""
+    activation_bytes: int
+    """A rough bound: what a micro-batch keeps for the backward pass."""
+
+
+def cost(recipe: Recipe) -> Cost:
+    """Return the cost of a recipe's models, built without memory where that is possible."""
+    learning = {m.model for phase in recipe.phases for m in phase.do if isinstance(m, Learn)}
+    sources = [phase.source for phase in recipe.phases]
+    length = max((s.row_tokens for s in sources if isinstance(s, Foreseen)), default=0)
+    parameters, flops, state, activations = {}, 0.0, 0, 0
+    for name, spec in recipe.models.items():
+        while isinstance(spec, CopyOf):
+            spec = recipe.models[spec.model]
+        learner = Learner(name, spec.build(recipe.seed), World())
+        count = learner.parameter_count()
+        parameters[name] = count
+        state += 4 * count * (4 if name in learning else 1)
+        if name in learning:
+            flops += learner.flops(length)
+            activations += _activations(recipe, name, learner, length)
+    return Cost(parameters, flops, state, activations)
+
+
+def description(plan: Plan, recipe: Recipe) -> str:
+    """Return the plan and its cost as text."""
+    found = cost(recipe)
+    steps = f"{plan.steps:,}" if plan.steps is not None else "endless"
+    lines = [f"steps       {steps}", f"tokens      {count_text(plan.tokens)}"]
+    lines += [f"parameters  {n}: {count_text(c)}" for n, c in found.parameters.items()]
+    lines += [
+        f"FLOPs       {found.flops_per_token:.3g} a token, "
+        f"{found.flops_per_token * plan.tokens:.3g} in all",
+        f"memory      {bytes_text(found.state_bytes)} for weights, gradients and moments; "
+        f"about {bytes_text(found.activation_bytes)} for activations",
+    ]
+    return "\n".join([*lines, "", *_sources(plan), "", *_dials(plan)])
+
+
+def _sources(plan: Plan) -> list[str]:
+    if not plan.sources:
+        return ["sources     not known before the run"]
+    lines = [f"{'source':24} {'tokens':>10} {'size':>10} {'epochs':>8}"]
+    for name, share in plan.sources.items():
+        epochs = f"{share.epochs:.3f}" if share.epochs is not None else "?"
+        size = count_text(share.size) if share.size else "?"
+        lines.append(f"{name:24} {count_text(share.tokens):>10} {size:>10} {epochs:>8}")
+    return lines
+
+
+def _dials(plan: Plan) -> list[str]:
+    """Return every dial at a few moments of each phase."""
+    lines = []
+    for phase, table in plan.dials.items():
+        if not table:
+            continue
+        lines.append(f"{'dials of ' + phase:36} " + " ".join(f"{100 * s:>8.0f}%" for s in AT))
+        for path, column in table.items():
+            last = len(column["value"]) - 1
+            values = [column["value"][round(share * last)] for share in AT]
+            lines.append(f"{path:36} " + " ".join(f"{number_text(v, 3):>9}" for v in values))
+    return lines
+
+
+def _activations(recipe: Recipe, model: str, learner: Learner, length: int) -> int:
+    """Return a rough bound: 16 numbers of the width of every matrix a token passes."""
+    learn, rows = next(
+        (m, phase.rows) for phase in recipe.phases for m in phase.do
+        if isinstance(m, Learn) and m.model == model
+    )  # fmt: skip
+    tokens = learn.micro if learn.micro is not None else int(rows) * max(length, 1)
+    widths = sum(min(p.shape) for p in learner.module.parameters() if p.ndim == 2)
+    size = 2 if recipe.compute.dtype == "bfloat16" or torch.cuda.is_available() else 4
+    return int(tokens * widths * size * 3)

@@ -1,0 +1,189 @@
+"""What a run is good for once it stands: samples, held-out loss, an exported folder, a report."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from thalweg.core.checkpoint import fill_learners, newest_whole, read_state
+from thalweg.core.learner import Learner
+from thalweg.core.names import finder
+from thalweg.core.protocols import Context, ModelSpec, Source
+from thalweg.core.recipe import CopyOf, Recipe
+from thalweg.core.replay import batch_at
+from thalweg.core.session import build_learners, open_run
+from thalweg.core.time import Time
+from thalweg.core.tree import flatten
+from thalweg.core.world import World
+from thalweg.data import Corpus
+from thalweg.data.tokenizer import Tokenizer, load_tokenizer
+from thalweg.errors import StateError
+from thalweg.evaluate import HeldOutLoss, held_out_loss
+from thalweg.models import export, generate
+from thalweg.report import write_report
+
+__all__ = ["evaluate", "export_run", "finish", "open_learner", "sample", "show_data"]
+
+PROMPTS = ("import ", "def ", "The ")
+"""What a run is asked to go on from when nobody says."""
+
+
+def open_learner(run: Path, model: str = "policy", step: int | None = None) -> tuple[Recipe, Learner]:
+    """Return a run's recipe and a model of it with the weights of its newest whole checkpoint.
+
+    Args:
+        run: The run's folder.
+        model: Name in the recipe.
+        step: Only checkpoints of at most this step.
+
+    Raises:
+        StateError: No such model, or no whole checkpoint.
+    """
+    recipe, file = open_run(run)
+    path = newest_whole(run, lambda text: None, step)
+    if path is None or model not in recipe.models:
+        raise StateError(
+            f"model '{model}' of run '{run.name}'",
+            expected=f"one of {sorted(recipe.models)}, with a checkpoint",
+            where=str(run),
+            write="--model policy, or thalweg resume first",
+        )
+    learners = build_learners(recipe, World())
+    fill_learners(path, learners, World(), finder(file))
+    return recipe, learners[model]
+
+
+def sample(
+    run: Path,
+    prompts: tuple[str, ...] = PROMPTS,
+    *,
+    tokens: int = 120,
+    temperature: float = 0.8,
+    top_p: float = 0.95,
+    seed: int = 0,
+    model: str = "policy",
+) -> list[tuple[str, str]]:
+    """Return what a run's model writes after each prompt."""
+    recipe, learner = open_learner(run, model)
+    return _sample(recipe, learner, prompts, tokens, temperature, top_p, seed)
+
+
+def evaluate(
+    run: Path, data: Mapping[str, Path] | None = None, length: int = 0, model: str = "policy"
+) -> HeldOutLoss:
+    """Return the loss on the run's held-out text, or on stores by name.
+
+    Raises:
+        StateError: The run held nothing out, and no text was given.
+    """
+    recipe, learner = open_learner(run, model)
+    held: dict[str, Source] = {}
+    for value in flatten(recipe).values():
+        if isinstance(value, Corpus) and not value.shuffle:
+            held[value.name] = value
+    if data is not None:
+        length = length or next((c.length for c in _corpora(recipe)), 256)
+        held = {n: Corpus(str(p), length=length, shuffle=False, name=n) for n, p in data.items()}
+    if not held:
+        raise StateError(
+            "a run without held-out text",
+            expected="text to measure on",
+            where=str(run),
+            write=f"thalweg evaluate {run.name} --data FILES",
+        )
+    return held_out_loss(learner, held, Context(Time(), recipe.seed))
+
+
+def export_run(run: Path, folder: Path, model: str = "policy") -> Path:
+    """Write a folder that transformers loads, tokenizer included; return it."""
+    recipe, learner = open_learner(run, model)
+    return _export(recipe, learner.module, _spec(recipe, model), folder)
+
+
+def finish(run: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
+    """Write samples, the exported folder and the report of a run; return the report.
+
+    A run that has no text gets the report alone.
+    """
+    recipe, _ = open_run(run)
+    if tokenizer_folder(recipe) is not None and "policy" in recipe.models:
+        recipe, learner = open_learner(run)
+        step = read_state(newest_whole(run, lambda text: None) or run)["state"]["run_step"]
+        rows = _sample(recipe, learner, prompts, 120, 0.8, 0.95, 0)
+        with (run / "samples.jsonl").open("w") as file:
+            for prompt, text in rows:
+                file.write(json.dumps({"step": step, "prompt": prompt, "text": text}) + "\n")
+        _export(recipe, learner.module, _spec(recipe, "policy"), run / "export")
+    return write_report([run], run / "report.html")
+
+
+def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str:
+    """Return a text that shows what a step of a run saw: source, row number and text of each row."""
+    recipe, file = open_run(run)
+    batch, names = batch_at(run, recipe, step, finder(file))
+    folder = tokenizer_folder(recipe)
+    tokenizer = load_tokenizer(folder) if folder is not None else None
+    counted = (batch["weight"] > 0).sum(1).tolist()
+    lines = [f"step {step}: {batch.rows} rows, {sum(counted)} target tokens"]
+    shown = batch.take(range(min(rows, batch.rows)))
+    for i in range(shown.rows):
+        source, number = names[int(shown["source"][i])], int(shown["id"][i])
+        text = _text(tokenizer, shown["tokens"][i].tolist())[:characters]
+        lines += [f"\n--- row {i}: {source} #{number}, {counted[i]} targets", text]
+    if batch.rows > shown.rows:
+        lines.append(f"\n... and {batch.rows - shown.rows} more rows (--rows)")
+    return "\n".join(lines)
+
+
+def tokenizer_folder(recipe: Recipe) -> str | None:
+    """Return the store whose tokenizer a run uses, if it reads text."""
+    return next((corpus.store for corpus in _corpora(recipe)), None)
+
+
+def _corpora(recipe: Recipe) -> list[Any]:
+    """Return everything in the phases that reads a store."""
+    values = flatten(recipe.phases).values()
+    return [value for value in values if isinstance(value, Corpus)]
+
+
+def _spec(recipe: Recipe, model: str) -> ModelSpec:
+    spec = recipe.models[model]
+    while isinstance(spec, CopyOf):
+        spec = recipe.models[spec.model]
+    return spec
+
+
+def _sample(
+    recipe: Recipe,
+    learner: Learner,
+    prompts: tuple[str, ...],
+    tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+) -> list[tuple[str, str]]:
+    tokenizer = load_tokenizer(tokenizer_folder(recipe) or "bytes")
+    ids = [[tokenizer.end_id, *tokenizer.encode(prompt)] for prompt in prompts]
+    room = _spec(recipe, learner.name).positions or 1 << 30
+    with learner.evaluating():
+        made = generate(
+            learner.module,
+            ids,
+            new_tokens=min(tokens, room - max(map(len, ids))),
+            temperature=temperature,
+            top_p=top_p,
+            end_id=tokenizer.end_id,
+            seed=seed,
+        )
+    return [(p, tokenizer.decode(m, special=False)) for p, m in zip(prompts, made, strict=True)]
+
+
+def _export(recipe: Recipe, module: nn.Module, spec: ModelSpec, folder: Path) -> Path:
+    export(module, spec, folder, tokenizer_folder(recipe))
+    return folder
+
+
+def _text(tokenizer: Tokenizer | None, ids: list[int]) -> str:
+    return tokenizer.decode(ids) if tokenizer is not None else " ".join(map(str, ids))

@@ -1,0 +1,391 @@
+"""From a request to a run: recipes by name or file, options, overrides, signals, what follows a run.
+
+`cli.py` only parses; what it asks for stands here.
+"""
+
+import ast
+import importlib
+import inspect
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+from thalweg import finish
+from thalweg.core.branch import Fork, decayed, extended, graft
+from thalweg.core.branch import branch as forked
+from thalweg.core.checkpoint import checkpoints, step_of
+from thalweg.core.dials import phase_length
+from thalweg.core.names import load_file
+from thalweg.core.protocols import Schedule
+from thalweg.core.plan import plan
+from thalweg.core.recipe import Recipe, check
+from thalweg.core.session import Origin, Session, open_run, resume, train
+from thalweg.core.state import RunState
+from thalweg.core.tree import put
+from thalweg.data import build
+from thalweg.data.build import home_folder
+from thalweg.errors import RecipeError, StateError, did_you_mean
+from thalweg.describe import description
+from thalweg.evaluate import HeldOutLoss
+from thalweg.recipes import summaries
+from thalweg.recipes.parts import named_files
+from thalweg.report import Progress, Sink, TensorBoard, WandB, write_report
+from thalweg.schedules import OneMinusSqrt
+
+__all__ = [
+    "Interrupt",
+    "Request",
+    "find_recipe",
+    "find_run",
+    "new_run",
+    "override",
+    "parse_override",
+    "resume_run",
+    "run_recipe",
+]
+
+INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+"""Exit codes of a run that was asked to end and saved."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A recipe, made, with where it came from."""
+
+    recipe: Recipe
+    origin: Origin
+    name: str = ""
+    """Of the run; empty for the recipe's name and a counter."""
+    sinks: tuple[str, ...] = ()
+    """tensorboard, wandb."""
+    quiet: bool = False
+
+
+class Interrupt:
+    """Remembers a signal until the loop asks. The second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self) -> bool:
+        """Return whether somebody asked the run to end."""
+        return self.signal is not None
+
+    def listen(self) -> None:
+        """Catch SIGINT and SIGTERM from now on."""
+        for number in INTERRUPTED:
+            signal.signal(number, self._catch)
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise SystemExit(INTERRUPTED[signal.Signals(number)])
+        self.signal = number
+        print("\nfinishing this step, then saving; again to end at once", file=sys.stderr)
+
+
+def find_recipe(name: str) -> tuple[Callable[..., Recipe], Path | None]:
+    """Return the `recipe` function of a name or of a Python file, and the file if it is one.
+
+    Raises:
+        RecipeError: No such recipe, or a file without a function `recipe`.
+    """
+    if name.endswith(".py"):
+        file = Path(name)
+        if not file.exists():
+            raise RecipeError(
+                f"'{name}'",
+                expected="a Python file with a function recipe(...) -> Recipe",
+                where=str(file.absolute().parent),
+                write="the path of the file",
+            )
+        module: ModuleType = load_file(file)
+    elif name in summaries():
+        file, module = None, importlib.import_module(f"thalweg.recipes.{name}")
+    else:
+        raise RecipeError(
+            f"recipe '{name}'",
+            expected="a recipe, or a file: thalweg train my_recipe.py",
+            where="thalweg.recipes",
+            write=did_you_mean(name, summaries()),
+        )
+    function = getattr(module, "recipe", None)
+    if not inspect.isfunction(function):
+        raise RecipeError(
+            f"'{name}' has no function 'recipe'",
+            expected="def recipe(...) -> Recipe, its arguments the options",
+            where=name,
+            write="def recipe(steps: int = 1000) -> Recipe: ...",
+        )
+    return function, file
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Return path and value of `path=literal`. A bare word is a string.
+
+    Raises:
+        RecipeError: No `=`, or a value that is no literal.
+    """
+    path, sign, value = text.partition("=")
+    if not sign or not path:
+        raise RecipeError(
+            f"'{text}'",
+            expected="an option (--steps 100) or an override (path=literal)",
+            where="the command line",
+            write="lr.peak=0.002",
+        )
+    if value.replace("-", "").replace("_", "").isalnum() and value[:1].isalpha():
+        named = {"None": None, "True": True, "False": False, "none": None}
+        return path, named.get(value, value)
+    try:
+        return path, ast.literal_eval(value)
+    except (ValueError, SyntaxError) as error:
+        raise RecipeError(
+            f"value '{value}' of {path}",
+            expected="a Python literal: a number, a string, a tuple, True, None",
+            where=path,
+            write=f"{path}=0.001",
+        ) from error
+
+
+def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with values at paths (or unique endings).
+
+    Raises:
+        RecipeError: An unknown or ambiguous path, or a value of another kind.
+    """
+    for path, value in values.items():
+        if isinstance(value, Schedule):
+            raise TypeError("schedules are written in Python, not on the command line")
+        recipe = put(recipe, path, value)
+    return recipe
+
+
+def new_run(name: str, recipe: str) -> Path:
+    """Return the folder of a new run: the name, or the recipe's name and a counter."""
+    home = home_folder()
+    if name:
+        return Path(name) if os.sep in name else home / name
+    base, number = Path(recipe).stem, 1
+    while (home / f"{base}-{number}").exists():
+        number += 1
+    return home / f"{base}-{number}"
+
+
+def find_run(name: str) -> Path:
+    """Return the folder of a run, by name under the home folder or by path.
+
+    Raises:
+        StateError: There is none.
+    """
+    for folder in (Path(name), home_folder() / name):
+        if (folder / "recipe.json").exists():
+            return folder
+    known = [p.parent.name for p in home_folder().glob("*/recipe.json")]
+    raise StateError(
+        f"run '{name}'",
+        expected="the name or folder of a run",
+        where=str(home_folder()),
+        write=did_you_mean(name, known) if known else "thalweg train quickstart",
+    )
+
+
+def run_recipe(request: Request) -> tuple[Path, RunState, int]:
+    """Train a recipe in a new folder; return it, the state it ended in, and the exit code."""
+    from thalweg.models import keep_freed_memory
+
+    keep_freed_memory()
+    folder = new_run(request.name, request.origin.recipe)
+    interrupt = Interrupt()
+    with ExitStack() as stack:
+        session = _session(folder, request.sinks, request.quiet, interrupt, stack)
+        interrupt.listen()
+        state = train(request.recipe, folder, request.origin, session)
+    return folder, state, _exit_code(folder, interrupt)
+
+
+def resume_run(
+    folder: Path, sinks: Sequence[str] = (), *, quiet: bool = False
+) -> tuple[Path, RunState, int]:
+    """Go on with a run; return its folder, the state it ended in, and the exit code."""
+    from thalweg.models import keep_freed_memory
+
+    keep_freed_memory()
+    interrupt = Interrupt()
+    with ExitStack() as stack:
+        session = _session(folder, tuple(sinks), quiet, interrupt, stack)
+        interrupt.listen()
+        state = resume(folder, session)
+    return folder, state, _exit_code(folder, interrupt)
+
+
+def _exit_code(folder: Path, interrupt: Interrupt) -> int:
+    if interrupt.signal is None:
+        return 0
+    name = signal.Signals(interrupt.signal).name
+    print(f"{name}: saved; go on with: thalweg resume {folder.name}", file=sys.stderr)
+    return INTERRUPTED[signal.Signals(interrupt.signal)]
+
+
+def _session(
+    folder: Path, sinks: tuple[str, ...], quiet: bool, interrupt: Interrupt, stack: ExitStack
+) -> Session:
+    makers: list[Callable[[], Callable[..., None]]] = []
+    if not quiet:
+        makers.append(lambda: stack.enter_context(Progress(steps=_steps(folder))).update)
+    for kind in sinks:
+        makers.append(lambda kind=kind: _writer(_sink(kind, folder), stack))  # type: ignore[misc]
+    main = os.environ.get("RANK", "0") == "0"
+
+    def warn(text: str) -> None:
+        if main:
+            print(text, file=sys.stderr)
+
+    return Session(makers, interrupt, warn)
+
+
+def _writer(sink: Sink, stack: ExitStack) -> Callable[..., None]:
+    stack.callback(sink.close)
+
+    def write(report: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
+        values = {**report, **timing}
+        numbers = {k: v for k, v in values.items() if isinstance(v, int | float)}
+        sink.write(int(report["step"]), numbers)
+
+    return write
+
+
+def _sink(kind: str, folder: Path) -> Sink:
+    if kind == "tensorboard":
+        return TensorBoard(folder / "tensorboard")
+    if kind == "wandb":
+        return WandB(project="thalweg", name=folder.name)
+    raise RecipeError(
+        f"sink '{kind}'",
+        expected="tensorboard or wandb",
+        where="--sink",
+        write=did_you_mean(kind, ["tensorboard", "wandb"]),
+    )
+
+
+def _steps(folder: Path) -> int | None:
+    """Return the planned steps of a run."""
+    steps = json.loads((folder / "plan.json").read_text())["steps"]
+    return int(steps) if steps is not None else None
+
+
+def describe(recipe: Recipe) -> str:
+    """Return what a recipe would do, in lines: steps, data, dials, parameters, FLOPs, memory."""
+    check(recipe)
+    return description(plan(recipe), recipe)
+
+
+def branch_run(
+    parent: Path, at: int | None, decay: int | None, changes: Sequence[str], name: str
+) -> Path:
+    """Make the folder of a branch, ready to be resumed; say what it changes.
+
+    Raises:
+        StateError: The step is beyond the run, or no checkpoint stands before it.
+        RecipeError: Nothing to change, or a bad path or value.
+    """
+    recipe, _ = open_run(parent)
+    step = at if at is not None else _last_step(parent)
+    values = dict(parse_override(text) for text in changes)
+    if decay is not None:
+        fork = decayed(recipe, step, decay, OneMinusSqrt(1.0, 0.0))
+        fork = replace(fork, recipe=override(fork.recipe, values))
+    elif values:
+        fork = forked(recipe, step, values)
+    else:
+        raise RecipeError(
+            "a branch that changes nothing",
+            expected="--decay STEPS, or path=value",
+            where="thalweg branch",
+            write=f"thalweg branch {parent.name} --at {step} --decay {max(1, step // 10)}",
+        )
+    return _grafted(parent, fork, name or f"{parent.name}-at-{step}")
+
+
+def extend_run(parent: Path, tokens: float | None, steps: int | None, name: str) -> Path:
+    """Make the folder of a longer run, ready to be resumed; say where it leaves the first.
+
+    Raises:
+        StateError: No checkpoint stands before the two runs differ.
+        RecipeError: Neither or both lengths.
+    """
+    recipe, _ = open_run(parent)
+    if (tokens is None) == (steps is None):
+        raise RecipeError(
+            f"tokens={tokens} and steps={steps}",
+            expected="one of the two",
+            where="thalweg extend",
+            write=f"thalweg extend {parent.name} --steps 1000",
+        )
+    per_step = phase_length(recipe.phases[-1])[1]
+    more = steps if steps is not None else max(1, round((tokens or 0) / max(per_step, 1)))
+    return _grafted(parent, extended(recipe, more), name or f"{parent.name}-plus-{more}")
+
+
+def evaluate_run(run: Path, data: Sequence[str], field: str) -> HeldOutLoss:
+    """Return the loss of a run's model on its held-out text, or on files."""
+    if not data:
+        return finish.evaluate(run)
+    recipe, _ = open_run(run)
+    tokenizer = finish.tokenizer_folder(recipe)
+    assert tokenizer is not None
+    files = named_files(data, each_file=False)
+    stores = {n: build(f, tokenizer=tokenizer, field=field).train for n, f in files.items()}
+    return finish.evaluate(run, stores)
+
+
+def close(folder: Path, state: RunState, code: int) -> None:
+    """Write samples, export and report of a finished run on the main rank; print what is next."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if code == 0:
+        report = finish.finish(folder)
+    else:
+        report = write_report([folder], folder / "report.html")
+    run = folder.name
+    print(f"\n{run}: {state.run_step} steps, {state.run_tokens:,} tokens")
+    if state.stopped:
+        print(f"stopped: {state.stopped}")
+    print(f"report:  {report}")
+    for file in read_samples(folder)[:1]:
+        print(f"sample:  {file[0]!r} ->\n{file[0]}{file[1]}")
+    if (folder / "export").exists():
+        print(f"export:  {folder / 'export'}  (transformers: AutoModelForCausalLM.from_pretrained)")
+    if code == 0:
+        at = state.run_step * 4 // 5
+        print("next:")
+        print(f"  thalweg sample {run} --prompt 'def main('")
+        print(f"  thalweg branch {run} --at {at // 2} --decay {max(1, at // 4)}")
+        print(f"  thalweg extend {run} --steps {max(1, state.run_step // 2)}")
+        print(f"  thalweg data {run} --step 1")
+
+
+def read_samples(folder: Path) -> list[tuple[str, str]]:
+    """Return (prompt, text) of a run's samples."""
+    file = folder / "samples.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [(row["prompt"], row["text"]) for row in map(json.loads, lines)]
+
+
+def _grafted(parent: Path, fork: Fork, name: str) -> Path:
+    folder = new_run(name, name)
+    start = graft(parent, folder, fork)
+    print(f"{folder.name}: leaves {parent.name} at step {fork.step}, from its checkpoint at {start}")
+    for change in fork.changes:
+        print(f"  {change}")
+    return folder
+
+
+def _last_step(run: Path) -> int:
+    return step_of(checkpoints(run)[-1])

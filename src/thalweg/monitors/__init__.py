@@ -1,0 +1,5 @@
+"""Monitors: they read the run and never change it."""
+
+from thalweg.monitors.heldout import HeldOut
+
+__all__ = ["HeldOut"]

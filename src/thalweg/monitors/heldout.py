@@ -1,0 +1,43 @@
+"""Loss on held-out text while a run goes on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from thalweg.core.protocols import Context, Dial, Source
+from thalweg.core.time import Span, share
+from thalweg.evaluate.likelihood import held_out_loss
+
+__all__ = ["HeldOut"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out loss, nats per token: `heldout/loss`, and `heldout/loss/SOURCE` where there are several.
+
+    Always the same rows, so points of one run and of several compare.
+    """
+
+    sources: Mapping[str, Source]
+    """Text by name; give them `shuffle=False`."""
+    every: Dial | Span = share(0.05)
+    """Distance between measurements."""
+    most: int | None = 64
+    """Rows of each source; None for all."""
+    model: str = "policy"
+    micro: int | None = None
+    """Tokens of a forward pass on one rank; None for 32 rows."""
+
+    @property
+    def name(self) -> str:
+        """Return `heldout`, its place in paths."""
+        return "heldout"
+
+    def __call__(self, ctx: Context) -> Mapping[str, float]:
+        """Return the losses now."""
+        found = held_out_loss(
+            ctx.models[self.model], self.sources, ctx, rows=self.most, micro=self.micro
+        )
+        values = {"heldout/loss": found.loss}
+        if len(self.sources) > 1:
+            values |= {f"heldout/loss/{name}": loss for name, loss in found.by_source().items()}
+        return values

@@ -1,0 +1,151 @@
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from data_helpers import REAL, write_lines
+
+from thalweg.data import documents
+from thalweg.data.files import find_files, plan_parts
+from thalweg.errors import DataError
+
+TEXTS = ["one", "two\nlines", "", "d\u00e9j\u00e0 vu"]
+
+
+def texts(source: object, field: str = "text") -> list[str]:
+    return [document.text for document in documents(source, field)]  # type: ignore[arg-type]
+
+
+def test_every_format_gives_the_same_documents(tmp_path: Path):
+    records = [{"text": text, "n": 1} for text in TEXTS]
+    plain = write_lines(tmp_path / "a.jsonl", records)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    with pa.output_stream(tmp_path / "c.jsonl.zst", compression="zstd") as out:
+        out.write(plain.read_bytes())
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "d.parquet", row_group_size=2)
+    for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl.zst", "d.parquet"):
+        assert texts(tmp_path / name) == TEXTS, name
+
+
+def test_a_saved_data_set_is_read_without_the_library(tmp_path: Path):
+    datasets = pytest.importorskip("datasets")
+    whole = datasets.Dataset.from_list([{"text": text} for text in TEXTS])
+    whole.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": whole, "test": whole}).save_to_disk(tmp_path / "many")
+    assert texts(tmp_path / "one") == TEXTS
+    assert texts(tmp_path / "many") == TEXTS
+    assert texts(tmp_path / "many" / "test") == TEXTS
+
+
+def test_a_folder_and_a_pattern_are_read_in_sorted_order(tmp_path: Path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "b.md").write_text("second")
+    (tmp_path / "a.txt").write_text("first")
+    (tmp_path / "deep" / "c.py").write_text("third")
+    (tmp_path / ".hidden.txt").write_text("never")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    assert texts(tmp_path) == ["first", "second", "third"]
+    assert texts(str(tmp_path / "**" / "*.py")) == ["third"]
+    assert texts([tmp_path / "b.md", tmp_path / "a.txt"]) == ["second", "first"]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfhello")
+    (tmp_path / "b.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "hello"}')
+    assert texts(tmp_path) == ["hello", "hello"]
+
+
+def test_a_document_says_its_file_and_line(tmp_path: Path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "x"}\n\n{"text": "y"}\n')
+    assert [document.where for document in documents(file)] == [f"{file}, line 1", f"{file}, line 3"]
+
+
+def test_parts_of_a_long_file_join_to_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("thalweg.data.files.PART_BYTES", 50)
+    long = "".join(f"line {i}\n" for i in range(40))
+    (tmp_path / "a.txt").write_text(long)
+    records = write_lines(tmp_path / "b.jsonl", [{"text": f"document {i}"} for i in range(20)])
+    assert len(plan_parts([tmp_path / "a.txt", records])) > 10
+    assert texts(tmp_path) == [long, *(f"document {i}" for i in range(20))]
+    with records.open("a") as out:
+        out.write("nonsense\n")
+    with pytest.raises(DataError, match="line 21"):
+        texts(records)
+
+
+def test_an_empty_folder_is_an_empty_corpus(tmp_path: Path):
+    with pytest.raises(DataError, match="an empty corpus"):
+        texts(tmp_path)
+    with pytest.raises(DataError, match="an empty corpus"):
+        texts(str(tmp_path / "*.txt"))
+
+
+def test_a_missing_file_suggests_its_neighbour(tmp_path: Path):
+    (tmp_path / "corpus.txt").write_text("x")
+    with pytest.raises(DataError, match=r"did you mean 'corpus\.txt'\?"):
+        texts(tmp_path / "corpsu.txt")
+
+
+def test_a_byte_that_is_not_utf8_is_found(tmp_path: Path):
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
+    with pytest.raises(DataError, match=r"byte 0xe9 at byte 3[\s\S]*latin\.txt, byte 3"):
+        texts(tmp_path)
+    (tmp_path / "latin.txt").unlink()
+    (tmp_path / "b.jsonl").write_bytes(b'{"text": "ok"}\n{"text": "\xff"}\n')
+    with pytest.raises(DataError, match="byte 0xff at byte 25"):
+        texts(tmp_path)
+
+
+def test_a_line_without_the_field_names_the_line_and_its_fields(tmp_path: Path):
+    file = write_lines(tmp_path / "a.jsonl", [{"text": "x"}, {"txet": "y", "id": 1}])
+    with pytest.raises(DataError) as caught:
+        texts(file)
+    text = str(caught.value)
+    assert "without the field 'text'; it has: id, txet" in text
+    assert f"{file}, line 2" in text
+    assert "did you mean 'txet'?" in text
+
+
+def test_a_table_without_the_field_names_its_columns(tmp_path: Path):
+    pq.write_table(pa.table({"content": ["x"], "n": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="it has: content, n"):
+        texts(tmp_path)
+    assert texts(tmp_path, "content") == ["x"]
+
+
+@pytest.mark.parametrize("line", ["{'text': 1}", "[1, 2]", '"text"', '{"text": "cut'])
+def test_a_line_that_is_no_object_is_named(tmp_path: Path, line: str):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "x"}) + "\n" + line + "\n")
+    with pytest.raises(DataError, match=r"a\.jsonl, line 2"):
+        texts(tmp_path)
+
+
+@pytest.mark.parametrize("value", [3, None, ["x"], "\ud800"])
+def test_a_field_that_is_no_text_is_named(tmp_path: Path, value: object):
+    write_lines(tmp_path / "a.jsonl", [{"text": value}])
+    with pytest.raises(DataError, match="field 'text'"):
+        texts(tmp_path)
+
+
+def test_damaged_files_are_named(tmp_path: Path):
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n' * 100)[:-20])
+    with pytest.raises(DataError, match=r"compressed file that is damaged[\s\S]*a\.jsonl\.gz"):
+        texts(tmp_path / "a.jsonl.gz")
+    (tmp_path / "b.parquet").write_bytes(b"PAR1nonsense")
+    with pytest.raises(DataError, match=r"parquet file that does not open[\s\S]*b\.parquet"):
+        texts(tmp_path / "b.parquet")
+
+
+def test_a_saved_data_set_without_train_lists_its_splits(tmp_path: Path):
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["test", "dev"]}')
+    with pytest.raises(DataError, match="the splits"):
+        find_files(tmp_path)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the texts beside the repository are not here")
+def test_real_domains_are_read():
+    found = next(iter(documents(REAL / "domains" / "code-python.jsonl")))
+    assert "import" in found.text

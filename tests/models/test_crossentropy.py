@@ -1,0 +1,89 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from thalweg.models.crossentropy import linear_cross_entropy
+
+
+def _inputs(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
+    draw = torch.Generator().manual_seed(0)
+    hidden = torch.randn(7, 5, generator=draw).to(dtype).requires_grad_()
+    head = torch.randn(11, 5, generator=draw).to(dtype).requires_grad_()
+    targets = torch.randint(11, (7,), generator=draw)
+    weight = torch.rand(7, generator=draw).to(dtype)
+    return hidden, head, targets, weight
+
+
+def test_two_equal_logits_cost_log_two() -> None:
+    scored = linear_cross_entropy(
+        torch.ones(1, 3), torch.zeros(2, 3), torch.tensor([1]), torch.tensor([2.0])
+    )
+    assert scored.loss is not None
+    assert float(scored.logprobs[0]) == pytest.approx(-math.log(2))
+    assert float(scored.loss) == pytest.approx(2 * math.log(2))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, None])
+def test_logprobs_equal_log_softmax(chunk: int | None) -> None:
+    hidden, head, targets, weight = _inputs()
+    expected = functional.log_softmax(hidden @ head.t(), -1)[torch.arange(7), targets]
+    for given in (None, weight):
+        scored = linear_cross_entropy(hidden, head, targets, given, chunk=chunk)
+        assert (scored.logprobs - expected).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("chunk", [2, 7])
+def test_the_gradients_of_the_loss_are_right(chunk: int) -> None:
+    hidden, head, targets, weight = _inputs(torch.float64)
+
+    def loss(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor | None:
+        return linear_cross_entropy(hidden, head, targets, weight, chunk=chunk).loss
+
+    assert torch.autograd.gradcheck(loss, (hidden, head))
+
+
+@pytest.mark.parametrize("chunk", [2, 7])
+def test_the_gradients_of_the_logprobs_are_right(chunk: int) -> None:
+    hidden, head, targets, _ = _inputs(torch.float64)
+
+    def logprobs(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+        return linear_cross_entropy(hidden, head, targets, chunk=chunk).logprobs
+
+    assert torch.autograd.gradcheck(logprobs, (hidden, head))
+
+
+def test_a_frozen_head_gets_no_gradient() -> None:
+    hidden, head, targets, weight = _inputs()
+    expected = torch.autograd.grad(linear_cross_entropy(hidden, head, targets, weight).loss, hidden)
+    frozen = linear_cross_entropy(hidden, head.detach(), targets, weight)
+    assert torch.equal(torch.autograd.grad(frozen.loss, hidden)[0], expected[0])
+
+
+def test_logprobs_beside_a_loss_are_constants() -> None:
+    hidden, head, targets, weight = _inputs()
+    scored = linear_cross_entropy(hidden, head, targets, weight)
+    assert not scored.logprobs.requires_grad
+    with torch.no_grad():
+        assert linear_cross_entropy(hidden, head, targets, weight).loss is not None
+
+
+def test_zero_weight_gives_zero_gradient() -> None:
+    hidden, head, targets, weight = _inputs()
+    weight[2] = 0.0
+    to_hidden = torch.autograd.grad(
+        linear_cross_entropy(hidden, head, targets, weight).loss, hidden
+    )
+    assert torch.equal(to_hidden[0][2], torch.zeros(5))
+
+
+def test_under_autocast_matmuls_are_short_and_the_softmax_is_not() -> None:
+    hidden, head, targets, weight = _inputs()
+    exact = linear_cross_entropy(hidden, head, targets, weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        short = linear_cross_entropy(hidden, head, targets, weight)
+    assert short.logprobs.dtype == torch.float32
+    difference = (short.logprobs - exact.logprobs).abs().max()
+    assert 0 < difference < 0.05
+    assert torch.autograd.grad(short.loss, head)[0].dtype == torch.float32
