@@ -363,10 +363,11 @@ def close(folder: Path, state: RunState, code: int) -> None:
     if (folder / "export").exists():
         print(f"export:  {folder / 'export'}  (transformers: AutoModelForCausalLM.from_pretrained)")
     if code == 0:
-        at = state.run_step * 4 // 5
+        steps = [step_of(path) for path in checkpoints(folder)]
+        at = steps[len(steps) // 2]
         print("next:")
         print(f"  thalweg sample {run} --prompt 'def main('")
-        print(f"  thalweg branch {run} --at {at // 2} --decay {max(1, at // 4)}")
+        print(f"  thalweg branch {run} --at {at} --decay {max(1, at // 4)}")
         print(f"  thalweg extend {run} --steps {max(1, state.run_step // 2)}")
         print(f"  thalweg data {run} --step 1")
 

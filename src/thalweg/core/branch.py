@@ -28,11 +28,13 @@ from thalweg.core.plan import plan
 from thalweg.core.protocols import Schedule
 from thalweg.core.recipe import Phase, Recipe, check, scheduled
 from thalweg.core.session import open_run
-from thalweg.core.time import Time
-from thalweg.core.tree import at, get, put, record
+from thalweg.core.time import Span, Time
+from thalweg.core.tree import at, flatten, get, put, record
 from thalweg.errors import StateError
+from thalweg.optim import rates
+from thalweg.schedules import Warmup
 
-__all__ = ["Fork", "branch", "decayed", "extended", "graft"]
+__all__ = ["Decay", "Fork", "branch", "decayed", "extended", "graft"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def decayed(recipe: Recipe, step: int, steps: int, shape: Schedule[Any]) -> Fork
     for path, rate in _rates(phase).items():
         now = at(rate, Time(local, end, local * width, step, width))
         phase = put(phase, path, Decay(rate, local, float(now), shape))
-        changes.append(f"{path}: from {now:.3g}, {shape} over {steps} steps")
+        changes.append(f"{path}: from {now:.3g}, {type(shape).__name__} over {steps} steps")
     phase = replace(phase, steps=local + steps)
     phases = (*recipe.phases[:number], phase)
     return Fork(replace(recipe, phases=phases), step, tuple(changes))
@@ -99,8 +101,9 @@ def replace_step(time: Time, start: int) -> Time:
 def extended(recipe: Recipe, steps: int) -> Fork:
     """Return a fork whose last phase has `steps` more steps, and where the two first differ.
 
-    Lengths that are shares grow with the phase: a decay of the last fifth starts later, so the
-    fork leaves the trunk where the trunk's decay began.
+    Lengths that are shares grow with the phase, so a decay of the last fifth starts later and the
+    fork leaves the trunk where the trunk's decay began. A warm-up is over by then and keeps its
+    steps.
     """
     last = recipe.phases[-1]
     length, _ = phase_length(last)
@@ -111,7 +114,7 @@ def extended(recipe: Recipe, steps: int) -> Fork:
             where=f"{last.name}.steps",
             write="thalweg resume RUN: it goes on by itself",
         )
-    longer = replace(last, steps=length + steps)
+    longer = replace(_warmed(last, length), steps=length + steps)
     agree = _first_difference(last, longer, length)
     before = sum(phase_length(phase)[0] or 0 for phase in recipe.phases[:-1])
     changed = (f"{last.name}.steps: {length} -> {length + steps}",)
@@ -225,10 +228,18 @@ def _pinned(phase: Phase) -> Phase:
     return phase
 
 
+def _warmed(phase: Phase, length: int) -> Phase:
+    """Return the phase with warm-ups that are shares of `length` written in steps."""
+    for path, value in flatten(phase).items():
+        above, _, field = path.rpartition(".")
+        warms = field == "warmup" or (field == "over" and isinstance(get(phase, above), Warmup))
+        if warms and isinstance(value, Span) and value.unit == "share":
+            phase = put(phase, path, Span(value.of(Time(0, length)), "steps"))
+    return phase
+
+
 def _rates(phase: Phase) -> dict[str, Any]:
     """Return the learning rates of every Learn by path: schedules or numbers."""
-    from thalweg.optim import rates
-
     paths = [
         f"{move.name}.optimizer.{path}"
         for move in phase.do

@@ -90,14 +90,8 @@ def _state_before(run: Path, step: int) -> tuple[RunState, dict[int, dict[str, A
     """Return the newest whole state before a step, and what controllers set at which step."""
     whole = [path for path in checkpoints(run) if not damage_of(path)]
     before = [path for path in whole if step_of(path) < step]
-    if not before:
-        raise StateError(
-            f"no whole checkpoint before step {step}",
-            expected="the checkpoint that every run starts with",
-            where=str(run / "checkpoints"),
-            write="--step 1 or more",
-        )
     journal: dict[int, dict[str, Any]] = {}
-    for at, path, value in RunState.from_json(read_state(whole[-1])["state"]).journal:
+    newest = RunState.from_json(read_state(whole[-1])["state"]) if whole else RunState()
+    for at, path, value in newest.journal:
         journal.setdefault(at, {})[path] = value
-    return RunState.from_json(read_state(before[-1])["state"]), journal
+    return RunState.from_json(read_state(before[-1])["state"]) if before else RunState(), journal

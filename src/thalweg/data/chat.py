@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thalweg.data.build import Built, bpe_size, build_with
+from thalweg.data.building import Built, bpe_size, build_with
 from thalweg.data.encode import Piece
 from thalweg.data.files import Segment, Sources, kind_of
 from thalweg.data.read import Record, locate, text_of

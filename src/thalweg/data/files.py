@@ -260,8 +260,8 @@ def _character_at(file: Path, place: int) -> int:
     with open_bytes(file) as stream:
         skip(stream, place)
         following = stream.read(4)
-    inside = next((i for i, byte in enumerate(following) if byte & 0xC0 != 0x80), 0)
-    return place + inside
+    broken = len(following) if len(following) < 4 else 0  # the end of the file; or not UTF-8
+    return place + next((i for i, byte in enumerate(following) if byte & 0xC0 != 0x80), broken)
 
 
 def _row_groups(file: Path) -> Iterator[tuple[Segment, int]]:

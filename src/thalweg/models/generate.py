@@ -160,7 +160,7 @@ class _Cached:
         decoder, start, end = self.decoder, self.filled, self.tokens.shape[1]
         column_T = torch.arange(start, end, device=self.device)
         place_RT = (column_T[None] - self.padding_R1).clamp(min=0)
-        cos, sin = decoder.cos[place_RT][:, None], decoder.sin[place_RT][:, None]
+        cos, sin = decoder.cos[place_RT][:, :, None], decoder.sin[place_RT][:, :, None]
         key_S = torch.arange(end, device=self.device)
         hidden = (key_S[None] > column_T[:, None])[None] | (key_S[None] < self.padding_R1)[:, None]
         hidden = hidden & (key_S[None] != column_T[:, None])  # padding looks at itself: no 0 / 0

@@ -26,6 +26,7 @@ from thalweg.core.rng import key_seed
 from thalweg.errors import RecipeError
 from thalweg.models.attention import Documents, attention, documents_for
 from thalweg.models.crossentropy import linear_cross_entropy
+from thalweg.models.pointwise import rms_norm, rotate, swiglu
 
 __all__ = ["Block", "Decoder", "Llama3Rope", "Shape", "Transformer"]
 
@@ -165,9 +166,7 @@ class RmsNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return x [..., width] normalised over its last axis."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return (wide * scale * self.weight).to(x.dtype)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class Block(nn.Module):
@@ -189,12 +188,12 @@ class Block(nn.Module):
     def forward(
         self,
         x_RTD: torch.Tensor,
-        cos_Th: torch.Tensor,
-        sin_Th: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
         document: Documents = None,
     ) -> torch.Tensor:
         """Return the residual stream [R, T, D] after this block."""
-        return self.after(x_RTD, attention(*self.project(x_RTD, cos_Th, sin_Th), document))
+        return self.after(x_RTD, attention(*self.project(x_RTD, cos, sin), document))
 
     def project(
         self, x_RTD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
@@ -203,22 +202,21 @@ class Block(nn.Module):
 
         Args:
             x_RTD: The residual stream.
-            cos: Cosines of the angles, [T, h], or [R, 1, T, h] where rows differ.
+            cos: Cosines of the angles, [T, 1, h], or [R, T, 1, h] where rows differ.
             sin: Sines, likewise.
         """
         rows, length, _ = x_RTD.shape
         counts = (self.heads, self.kv_heads, self.kv_heads)
         mixed = self.qkv(self.attention_norm(x_RTD)).view(rows, length, -1, self.head_width)
-        q, k, v = mixed.transpose(1, 2).split(counts, 1)
+        q, k, v = mixed.split(counts, 2)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        return _rotate(q, cos, sin), _rotate(k, cos, sin), v
+        return rotate(q, cos, sin), rotate(k, cos, sin), v.transpose(1, 2).contiguous()
 
     def after(self, x_RTD: torch.Tensor, seen_RHTd: torch.Tensor) -> torch.Tensor:
         """Return the stream after attention's output [R, H, T, d] and the gated layer are added."""
         x_RTD = x_RTD + self.out(seen_RHTd.transpose(1, 2).flatten(2)).to(x_RTD.dtype)
-        gate, up = self.gate_up(self.mlp_norm(x_RTD)).chunk(2, -1)
-        added: torch.Tensor = self.down(functional.silu(gate) * up)
+        added: torch.Tensor = self.down(swiglu(self.gate_up(self.mlp_norm(x_RTD))))
         return x_RTD + added.to(x_RTD.dtype)
 
 
@@ -284,9 +282,9 @@ class Decoder(nn.Module):
             )
         document = documents_for(document_RT, head_width=self.spec.shape.head_width)
         x_RTD = self.embed(tokens_RT)
-        cos_Th, sin_Th = self.cos[:length], self.sin[:length]
+        cos, sin = self.cos[:length, None], self.sin[:length, None]
         for block in self.blocks:
-            x_RTD = block(x_RTD, cos_Th, sin_Th, document)
+            x_RTD = block(x_RTD, cos, sin, document)
         normed: torch.Tensor = self.norm(x_RTD)
         return normed
 
@@ -313,13 +311,6 @@ class Decoder(nn.Module):
 
 def _linear(inputs: int, outputs: int, bias: bool = False) -> nn.Linear:
     return nn.Linear(inputs, outputs, bias=bias, device="meta")
-
-
-def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn pair (i, i + h) of the last axis by its angle; the halves layout of Hugging Face."""
-    first, second = x.chunk(2, -1)
-    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
-    return turned.to(x.dtype)
 
 
 def _angles(spec: Transformer) -> tuple[torch.Tensor, torch.Tensor]:
