@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -17,7 +16,7 @@ from thalweg.core.session import build_learners, open_run
 from thalweg.core.time import Time
 from thalweg.core.tree import flatten
 from thalweg.core.world import World
-from thalweg.data import Corpus
+from thalweg.data import Corpus, Pairs
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer
 from thalweg.errors import StateError
 from thalweg.evaluate import HeldOutLoss, held_out_loss
@@ -81,10 +80,10 @@ def evaluate(
     recipe, learner = open_learner(run, model)
     held: dict[str, Source] = {}
     for value in flatten(recipe).values():
-        if isinstance(value, Corpus) and not value.shuffle:
+        if isinstance(value, Corpus | Pairs) and not value.shuffle:
             held[value.name] = value
     if data is not None:
-        length = length or next((c.length for c in _corpora(recipe)), 256)
+        length = length or next((t.length for t in _texts(recipe)), 256)
         held = {n: Corpus(str(p), length=length, shuffle=False, name=n) for n, p in data.items()}
     if not held:
         raise StateError(
@@ -139,13 +138,13 @@ def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str
 
 def tokenizer_folder(recipe: Recipe) -> str | None:
     """Return the store whose tokenizer a run uses, if it reads text."""
-    return next((corpus.store for corpus in _corpora(recipe)), None)
+    return next((text.store for text in _texts(recipe)), None)
 
 
-def _corpora(recipe: Recipe) -> list[Any]:
+def _texts(recipe: Recipe) -> list[Corpus | Pairs]:
     """Return everything in the phases that reads a store."""
     values = flatten(recipe.phases).values()
-    return [value for value in values if isinstance(value, Corpus)]
+    return [value for value in values if isinstance(value, Corpus | Pairs)]
 
 
 def _spec(recipe: Recipe, model: str) -> ModelSpec:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from data_helpers import ctx, pair_store, states, text_store
 
 import thalweg.data as room
+from data_helpers import ctx, pair_store, states, text_store
 from thalweg.core.batch import COLUMNS
 from thalweg.core.protocols import Foreseen, Source, State
 
@@ -94,9 +94,7 @@ def test_the_state_before_is_not_changed(sources: Mapping[str, Source], name: st
 
 
 @EVERY
-def test_resuming_after_k_batches_equals_running_through(
-    sources: Mapping[str, Source], name: str
-):
+def test_resuming_after_k_batches_equals_running_through(sources: Mapping[str, Source], name: str):
     source = sources[name]
     for stop in range(1, len(ROWS)):
         state, whole = source.start(ctx()), []
@@ -152,9 +150,7 @@ def test_what_is_foreseen_is_what_comes(sources: Mapping[str, Source], name: str
 
 
 @EVERY
-def test_another_seed_is_another_order_but_the_same_state(
-    sources: Mapping[str, Source], name: str
-):
+def test_another_seed_is_another_order_but_the_same_state(sources: Mapping[str, Source], name: str):
     source = sources[name]
     _, one = source.next(source.start(ctx()), ctx(4, seed=1))
     _, two = source.next(source.start(ctx()), ctx(4, seed=1))

@@ -1,11 +1,13 @@
+import importlib
 import json
 import multiprocessing
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_helpers import REAL, write_lines
 
+from data_helpers import REAL, write_lines
 from thalweg.data import Built, build, byte_tokenizer, load_tokenizer, open_store
 from thalweg.data.files import Sources
 from thalweg.errors import DataError, DialError
@@ -54,7 +56,7 @@ def test_equal_documents_fall_on_the_same_side(tmp_path: Path):
     sides = []
     for path in (built.train, built.held_out):
         ids, bounds = stream(path), open_store(path).documents.tolist()  # type: ignore[arg-type]
-        sides.append({tuple(ids[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)})
+        sides.append({tuple(ids[a:b]) for a, b in pairwise(bounds)})
     assert not sides[0] & sides[1]
     assert len(sides[0] | sides[1]) == 100
     assert 8 <= len(sides[1]) <= 35
@@ -93,17 +95,16 @@ def test_a_killed_build_goes_on_and_gives_the_same_store(
     file = write_lines(tmp_path / "a.jsonl", records)
     whole = make(tmp_path / "undisturbed", file, tokenizer=tokenizer)
 
-    import thalweg.data.building as module
-
+    module = importlib.import_module("thalweg.data.build")
     done: list[int] = []
     real = module.encode_part
 
-    def dies_at_five(number: int, *rest: object) -> None:
-        if number == 5:
+    def dies_from_five_on(number: int, *rest: object) -> None:
+        if number >= 5:
             raise KeyboardInterrupt
         real(number, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "encode_part", dies_at_five)
+    monkeypatch.setattr(module, "encode_part", dies_from_five_on)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, file, tokenizer=tokenizer, workers=1)
     work = next((tmp_path / "home" / "stores" / ".work").iterdir())
@@ -142,9 +143,7 @@ def test_two_processes_build_one_store_once(tmp_path: Path):
     assert open_store(make(tmp_path, file).train).documents.shape == (2001,)
 
 
-def test_parts_and_workers_do_not_change_the_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_parts_and_workers_do_not_change_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     records = [{"text": f"number {i}\nand a line\n" * (1 + i % 7)} for i in range(200)]
     file = write_lines(tmp_path / "a.jsonl", records)
     (tmp_path / "b.txt").write_text("a long text\n" * 300)

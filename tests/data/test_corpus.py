@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_helpers import REAL, ctx, text_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_helpers import REAL, ctx, text_store
 from thalweg.data import Corpus, build, open_store
 from thalweg.errors import DataError, DialError, StateError
 
@@ -35,7 +35,10 @@ def test_windows_follow_one_another_and_share_one_id(letters: str):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    length=st.integers(1, 15), rows=st.integers(1, 7), seed=st.integers(0, 99), shuffle=st.booleans()
+    length=st.integers(1, 15),
+    rows=st.integers(1, 7),
+    seed=st.integers(0, 99),
+    shuffle=st.booleans(),
 )
 def test_every_id_but_the_first_is_a_target_once_an_epoch(
     letters: str, length: int, rows: int, seed: int, shuffle: bool
@@ -125,7 +128,9 @@ def test_real_text_decodes_from_a_batch(tmp_path: Path):
     file = REAL / "domains" / "scripture-kjv.jsonl"
     corpus = Corpus(str(build(file, home=tmp_path, progress=False).train), length=100)
     batch, _ = corpus.next(corpus.start(ctx()), ctx(8))
-    text = "".join(open_store(corpus.store).tokenizer.decode(row) for row in batch["tokens"].tolist())
+    text = "".join(
+        open_store(corpus.store).tokenizer.decode(row) for row in batch["tokens"].tolist()
+    )
     assert " the " in text
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_helpers import ctx, states, text_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_helpers import ctx, states, text_store
 from thalweg.core.protocols import Context
 from thalweg.core.time import Time
 from thalweg.core.tree import at

@@ -1,12 +1,13 @@
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_helpers import ctx, pair_store, text_store, write_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_helpers import ctx, pair_store, text_store, write_lines
 from thalweg.data import Pairs, build_pairs, byte_tokenizer, open_store
 from thalweg.data.pack import pack
 from thalweg.data.pairs import Overlong
@@ -34,7 +35,7 @@ def shown(path: Path | str) -> list[tuple[str, str]]:
     assert store.learned is not None
     bounds = store.documents.tolist()
     out = []
-    for a, b in zip(bounds, bounds[1:], strict=False):
+    for a, b in pairwise(bounds):
         ids, flags = store.tokens[a:b], store.learned[a:b] > 0
         out.append((store.tokenizer.decode(ids[~flags]), store.tokenizer.decode(ids[flags])))
     return out
@@ -46,18 +47,16 @@ def test_packing_loses_and_doubles_nothing(lengths: list[int], capacity: int):
     bounds = pack(np.array(lengths), capacity)
     assert bounds[0] == 0
     assert bounds[-1] == len(lengths)
-    rows = [lengths[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    rows = [lengths[a:b] for a, b in pairwise(bounds)]
     assert all(0 < sum(row) <= capacity for row in rows)
-    for row, after in zip(rows, rows[1:], strict=False):
+    for row, after in pairwise(rows):
         assert sum(row) + after[0] > capacity  # it would have fitted otherwise
 
 
 def test_only_answers_count(tmp_path: Path):
     pairs = Pairs(pair_store(tmp_path, [("ab", "c"), ("d", "ef")]), length=11, shuffle=False)
     batch, _ = pairs.next(pairs.start(ctx()), ctx(1))
-    assert batch["tokens"].tolist() == [
-        [END, 97, 98, 99, END, END, 100, 101, 102, END, END, END]
-    ]
+    assert batch["tokens"].tolist() == [[END, 97, 98, 99, END, END, 100, 101, 102, END, END, END]]
     assert batch["weight"].tolist() == [[0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0]]
     assert batch["document"].tolist() == [[0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2]]
     assert pairs.sizes == {"pairs": 5}
@@ -145,9 +144,7 @@ def test_prompt_and_answer_are_joined_by_a_line_unless_told_otherwise(tmp_path: 
     built = build_pairs(file, prompt="q", answer="a", home=tmp_path, progress=False)
     assert shown(built.train) == [("<|endoftext|>1+1?\n", "2<|endoftext|>")]
     asked = "Q: {prompt}\nA: {answer}."
-    built = build_pairs(
-        file, prompt="q", answer="a", template=asked, home=tmp_path, progress=False
-    )
+    built = build_pairs(file, prompt="q", answer="a", template=asked, home=tmp_path, progress=False)
     assert shown(built.train) == [("<|endoftext|>Q: 1+1?\nA: ", "2.<|endoftext|>")]
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_helpers import REAL, write_lines
 
+from data_helpers import REAL, write_lines
 from thalweg.data import documents
 from thalweg.data.files import find_files, plan_parts
 from thalweg.errors import DataError
@@ -60,7 +60,10 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path):
 def test_a_document_says_its_file_and_line(tmp_path: Path):
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": "x"}\n\n{"text": "y"}\n')
-    assert [document.where for document in documents(file)] == [f"{file}, line 1", f"{file}, line 3"]
+    assert [document.where for document in documents(file)] == [
+        f"{file}, line 1",
+        f"{file}, line 3",
+    ]
 
 
 def test_parts_of_a_long_file_join_to_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -143,6 +146,15 @@ def test_a_saved_data_set_without_train_lists_its_splits(tmp_path: Path):
     (tmp_path / "dataset_dict.json").write_text('{"splits": ["test", "dev"]}')
     with pytest.raises(DataError, match="the splits"):
         find_files(tmp_path)
+
+
+def test_a_data_set_of_the_hub_without_network_says_so(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody answers there
+    for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(proxy, raising=False)
+    with pytest.raises(DataError, match=r"'hf:nobody/nothing' without network[\s\S]*save_to_disk"):
+        texts("hf:nobody/nothing")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the texts beside the repository are not here")

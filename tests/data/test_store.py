@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_helpers import ctx, text_store
 
+from data_helpers import ctx, text_store
 from thalweg.data import Corpus, open_store
 from thalweg.errors import DataError
 
@@ -13,7 +13,9 @@ def megatron(folder: Path, documents: list[list[int]], dtype: str = "<u2", code:
     """Write a .bin and .idx of one sequence a document, byte by byte as the format is defined."""
     sizes = np.array([len(d) for d in documents], "<i4")
     ends = np.concatenate([[0], np.cumsum(sizes)])
-    (folder / "m.bin").write_bytes(np.concatenate([np.array(d, dtype) for d in documents]).tobytes())
+    (folder / "m.bin").write_bytes(
+        np.concatenate([np.array(d, dtype) for d in documents]).tobytes()
+    )
     (folder / "m.idx").write_bytes(
         b"MMIDIDX\x00\x00"
         + struct.pack("<QBQQ", 1, code, len(documents), len(documents) + 1)

@@ -102,7 +102,7 @@ def phase_length(phase: Phase) -> tuple[int | None, int]:
     Raises:
         DialError: A share as a length, or tokens from a source that does not count them.
     """
-    width = phase.source.row_tokens if isinstance(phase.source, Foreseen) else 0
+    width = _targets_of_a_row(phase)
     if not isinstance(phase.steps, Span):
         rows = _mean_rows(phase, phase.steps)
         return phase.steps, round(rows * width)
@@ -119,11 +119,19 @@ def phase_length(phase: Phase) -> tuple[int | None, int]:
     return _steps_for_tokens(phase, phase.steps.count, width)
 
 
-def _steps_for_tokens(phase: Phase, count: float, width: int) -> tuple[int, int]:
+def _targets_of_a_row(phase: Phase) -> float:
+    """Return the mean targets of a row at the start of the phase; 0 if the source cannot say."""
+    if not isinstance(phase.source, Foreseen):
+        return 0
+    shares = phase.source.shares(Time(0, 1, batch_tokens=1))
+    return phase.source.row_tokens * float(sum(shares.values()))
+
+
+def _steps_for_tokens(phase: Phase, count: float, width: float) -> tuple[int, int]:
     """Return the steps after which a (perhaps scheduled) batch has given `count` tokens."""
     if not isinstance(phase.rows, Schedule):
         per_step = int(phase.rows) * width
-        return max(1, round(count / per_step)), per_step
+        return max(1, round(count / per_step)), round(per_step)
     guess = max(1, round(count / (width * float(at(phase.rows, Time(0, 1))))))
     for _ in range(20):
         grid = Time(np.arange(guess), guess, run_step=np.arange(guess))

@@ -28,7 +28,7 @@ def peak_flops(kind: str, dtype: torch.dtype) -> float:
     return _measured(kind, dtype)
 
 
-def _measured(kind: str, dtype: torch.dtype, size: int = 1024, repeats: int = 4) -> float:
+def _measured(kind: str, dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
     """Time a square product; the best of a few."""
     a = torch.ones(size, size, dtype=dtype, device=kind)
     best = float("inf")

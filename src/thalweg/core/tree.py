@@ -57,7 +57,8 @@ def find_path(tree: Any, path: str) -> str:
             where="the recipe",
             write="one of: " + ", ".join(matches[:8]),
         )
-    endings = {name.rsplit(".", 1)[-1] for name in known} | set(known)
+    depth = path.count(".") + 1
+    endings = {".".join(name.split(".")[-depth:]) for name in known}
     raise RecipeError(
         f"path '{path}'",
         expected="a path of the recipe, or the unique ending of one",

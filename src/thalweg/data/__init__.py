@@ -1,6 +1,6 @@
 """Text in, batches out: stores, the sources that read them, and their mixtures."""
 
-from thalweg.data.building import Built, build, home_folder
+from thalweg.data.build import Built, build, home_folder
 from thalweg.data.chat import PLAIN_TEMPLATE, build_pairs
 from thalweg.data.corpus import Corpus
 from thalweg.data.mixture import Mixture

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thalweg.data.building import Built, bpe_size, build_with
+from thalweg.data.build import Built, bpe_size, build_with
 from thalweg.data.encode import Piece
 from thalweg.data.files import Segment, Sources, kind_of
 from thalweg.data.read import Record, locate, text_of
@@ -40,7 +40,7 @@ def build_pairs(
     workers: int | None = None,
     progress: bool = True,
 ) -> Built:
-    """Return a store of answers for `Pairs`, made now or found.
+    """Return the stores of these examples for `Pairs`, made now or found.
 
     Args:
         sources: As in `build`, but of records only: JSON lines, parquet, saved data sets.
@@ -48,9 +48,8 @@ def build_pairs(
         prompt: Field of the prompt.
         answer: Field of the answer.
         messages: Field of a chat, a list of {"role", "content"}; instead of prompt and answer.
-        template: How prompt and answer are joined, with `{prompt}` before `{answer}`. Default: the
-            tokenizer's chat template if it has one, else `PLAIN_TEMPLATE`.
-        held_out: Share of examples kept apart, by the hash of what stands before the first answer.
+        template: `{prompt}` before `{answer}`; default: the chat template, else `PLAIN_TEMPLATE`.
+        held_out: Share kept apart, by the hash of what stands before the first answer.
         home: As in `build`.
         workers: As in `build`.
         progress: As in `build`.
@@ -58,24 +57,27 @@ def build_pairs(
     Raises:
         DataError: Records without these fields, a chat without an assistant, or plain texts.
     """
-    known = None if bpe_size(str(tokenizer)) else load_tokenizer(tokenizer)
-    chats = known if known is not None and known.chat_template is not None else None
-    render: _Answers | _Chats
-    if messages is not None:
-        render = _Chats(messages, chats)
-    elif template is None and chats is not None:
-        render = _Answers(prompt, answer, PLAIN_TEMPLATE, chats)
-    else:
-        render = _Answers(prompt, answer, _checked(template or PLAIN_TEMPLATE), None)
+    known = str(tokenizer) if bpe_size(str(tokenizer)) else load_tokenizer(tokenizer)
     return build_with(
         sources,
-        render=render,
-        tokenizer=known or str(tokenizer),
+        render=_rendering(known, prompt, answer, messages, template),
+        tokenizer=known,
         held_out=held_out,
         home=home,
         workers=workers,
         progress=progress,
     )
+
+
+def _rendering(
+    known: Tokenizer | str, prompt: str, answer: str, messages: str | None, template: str | None
+) -> "_Answers | _Chats":
+    chats = known if isinstance(known, Tokenizer) and known.chat_template is not None else None
+    if messages is not None:
+        return _Chats(messages, chats)
+    if template is None and chats is not None:
+        return _Answers(prompt, answer, PLAIN_TEMPLATE, chats)
+    return _Answers(prompt, answer, _checked(template or PLAIN_TEMPLATE), None)
 
 
 @dataclass(frozen=True)

@@ -94,10 +94,6 @@ class Corpus:
         """Number of token ids; 0 when the store does not say."""
         return open_store(self.store).vocabulary
 
-    def shares(self, time: Time) -> Mapping[str, float]:
-        """Return all rows for its own name."""
-        return {self.name: 1.0}
-
     def start(self, ctx: Context) -> State:
         """Return the state before the first row.
 

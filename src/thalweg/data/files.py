@@ -210,7 +210,7 @@ def _absent(path: Path) -> DataError:
         f"no file or folder '{path}'",
         expected="a file, a folder or a pattern",
         where=str(path.absolute()),
-        write=f"{did_you_mean(path.name, beside)} (in {folder}); hf:{path} is a name on the hub",
+        write=f"{did_you_mean(path.name, beside)} (in {folder}); or hf:{path} if it is on the hub",
     )
 
 

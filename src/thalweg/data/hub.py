@@ -1,7 +1,7 @@
 """The Hugging Face hub: tokenizers and data sets by name. Imports their libraries only when asked.
 
-The libraries retry for 20 to 50 seconds when there is no network. So what is cached on this
-machine is tried first, and the network is knocked at once before they start.
+The libraries retry for 20 to 50 seconds when there is no network. So it is knocked on once before
+they start; without an answer a tokenizer is looked for in the cache of this machine only.
 """
 
 import os
@@ -61,15 +61,22 @@ def hub_data_files(name: str, split: str) -> list[Path]:
             where="this Python environment",
             write="pip install datasets",
         ) from error
-    local = not _reachable()
-    config = datasets.DownloadConfig(local_files_only=local)
+    offline = _offline()
+    if not offline and not _reachable():
+        raise DataError(
+            f"data set 'hf:{name}' without network",
+            expected="the Hugging Face hub, or a data set that lies on this machine",
+            where=f"{_endpoint()}/datasets/{name}",
+            write="HF_HUB_OFFLINE=1 before the command to use the cache of this machine, or the "
+            "path of a folder saved with save_to_disk",
+        )
     try:
-        found = datasets.load_dataset(name, split=split, download_config=config)
+        found = datasets.load_dataset(name, split=split)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"data set 'hf:{name}', split '{split}'" + _because(error),
             expected="the name of a data set on the Hugging Face hub",
-            where=_place(name, local=local),
+            where=_place(f"datasets/{name}", local=offline),
             write="hf:owner/name:split, or the path of a folder saved with save_to_disk",
         ) from error
     return [Path(file["filename"]) for file in found.cache_files]
@@ -90,9 +97,13 @@ def _endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co")
 
 
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "on", "yes", "true")
+
+
 def _reachable() -> bool:
     """Return whether the hub answers. Behind a proxy that cannot be asked: assume it does."""
-    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+    if _offline():
         return False
     if any(os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True

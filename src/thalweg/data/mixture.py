@@ -24,7 +24,6 @@ import numpy as np
 from thalweg.core.batch import Batch
 from thalweg.core.protocols import Context, Dial, Foreseen, Source, State
 from thalweg.core.time import Time
-from thalweg.core.tree import at
 from thalweg.data.rows import is_limited
 from thalweg.errors import ColumnError, DataError, DialError, RecipeError, StateError, did_you_mean
 
@@ -160,17 +159,6 @@ class Mixture:
                 for name, part in zip(self._leaves(key), inner.values(), strict=True)
             )
         return planned
-
-    def shares(self, time: Time) -> Mapping[str, Any]:
-        """Return the share of rows of each name: numbers, or arrays when `time` is a plan."""
-        weights: Mapping[str, Any] = at(self.weights, time)
-        total = sum(np.asarray(weights[key], float) for key in self.sources)
-        return {
-            name: np.asarray(weights[key], float) / total * inner[leaf]
-            for key, source in self.sources.items()
-            for inner in (_inner_shares(source, time),)
-            for name, leaf in zip(self._leaves(key), source.names, strict=True)
-        }
 
     def start(self, ctx: Context) -> State:
         """Return the state before the first row.

@@ -4,7 +4,6 @@ from functools import lru_cache
 from typing import Protocol, TypeGuard, runtime_checkable
 
 from thalweg.core.protocols import Context, Source, State
-from thalweg.core.time import Time
 from thalweg.errors import DataError, DialError, StateError
 
 __all__ = ["Limited", "check_epochs", "check_fingerprint", "is_limited", "spent"]

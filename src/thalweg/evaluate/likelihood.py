@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from thalweg.core.batch import Batch
 from thalweg.core.learner import Learner
 from thalweg.core.moves import logprobs
 from thalweg.core.protocols import Context, Foreseen, Source
+from thalweg.core.time import Time
 
 __all__ = ["HeldOutLoss", "held_out_loss"]
 
@@ -77,4 +79,5 @@ def _rows_of(source: Source) -> int:
     """Return the rows of one pass over a source, the last perhaps short."""
     if not isinstance(source, Foreseen):
         return 1 << 62
-    return max(1, -(-sum(source.sizes.values()) // source.row_tokens))
+    counted = source.row_tokens * sum(source.shares(Time(0, 1)).values())
+    return max(1, ceil(sum(source.sizes.values()) / counted))

@@ -11,7 +11,7 @@ two documents, when the model is compiled (eager flex builds the square), else a
 """
 
 import math
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch.nn import functional
@@ -112,15 +112,62 @@ def _two_blocks(
     k_RHTd = k_RGTd if each == 1 else k_RGTd.repeat_interleave(each, 1)
     v_RHTd = v_RGTd if each == 1 else v_RGTd.repeat_interleave(each, 1)
     visible = _visible(document_RT, length, q_RHTd.device)
-    far = torch.zeros((), dtype=q_RHTd.dtype, device=q_RHTd.device)
-    bias = far.expand(visible.shape).masked_fill(~visible, -math.inf)
-    scaled = q_RHTd * (1.0 / math.sqrt(width))
+    bias = torch.where(visible, 0.0, -math.inf).to(q_RHTd.dtype)
+    seen: torch.Tensor = _TwoBlocks.apply(q_RHTd * width**-0.5, k_RHTd, v_RHTd, bias)  # type: ignore[no-untyped-call]
+    return seen
+
+
+def _blocks(length: int) -> list[tuple[int, int]]:
     half = (length + 1) // 2
-    parts = []
-    for start, end in ((0, half), (half, length)):
-        if start == end:
-            continue
-        scores = scaled[:, :, start:end] @ k_RHTd[:, :, :end].transpose(-1, -2)
-        share = (scores + bias[..., start:end, :end]).softmax(-1)
-        parts.append(share @ v_RHTd[:, :, :end])
-    return torch.cat(parts, 2)
+    return [(0, half), (half, length)] if length > 1 else [(0, length)]
+
+
+class _TwoBlocks(torch.autograd.Function):
+    """softmax(q k^T + bias) v in two blocks of queries, q scaled before."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q_RHTd: torch.Tensor,
+        k_RHTd: torch.Tensor,
+        v_RHTd: torch.Tensor,
+        bias: torch.Tensor,
+    ) -> torch.Tensor:
+        shares, seen = [], []
+        for start, end in _blocks(q_RHTd.shape[2]):
+            scores = q_RHTd[:, :, start:end] @ k_RHTd[:, :, :end].transpose(-1, -2)
+            share = _softmax(scores, bias[..., start:end, :end])
+            shares.append(share)
+            seen.append(share @ v_RHTd[:, :, :end])
+        ctx.save_for_backward(q_RHTd, k_RHTd, v_RHTd, *shares)
+        return torch.cat(seen, 2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        q, k, v, *shares = ctx.saved_tensors
+        to_q, to_k, to_v = [], [], []
+        for (start, end), share in zip(_blocks(q.shape[2]), shares, strict=True):
+            wanted = grad[:, :, start:end]
+            to_share = wanted @ v[:, :, :end].transpose(-1, -2)
+            wide = share.to(torch.promote_types(share.dtype, torch.float32))
+            moved = wide * to_share
+            to_scores = (moved - wide * moved.sum(-1, keepdim=True)).to(share.dtype)
+            to_q.append(to_scores @ k[:, :, :end])
+            to_k.append(to_scores.transpose(-1, -2) @ q[:, :, start:end])
+            to_v.append(share.transpose(-1, -2) @ wanted)
+        return torch.cat(to_q, 2), _overlay(to_k), _overlay(to_v), None
+
+
+def _softmax(scores: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    wide = scores.to(torch.promote_types(scores.dtype, torch.float32)) + bias
+    power = torch.exp2((wide - wide.amax(-1, keepdim=True)) * 1.4426950408889634)
+    return (power / power.sum(-1, keepdim=True)).to(scores.dtype)
+
+
+def _overlay(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Return the sum of one or two tensors [R, H, K, d] that both begin at key 0."""
+    if len(parts) == 1:
+        return parts[0]
+    short, long = parts
+    half = short.shape[2]
+    return torch.cat([short + long[:, :, :half], long[:, :, half:]], 2)

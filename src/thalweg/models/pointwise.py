@@ -59,8 +59,8 @@ def swiglu(gate_up_RTI: torch.Tensor) -> torch.Tensor:
 
 def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     first, second = x.chunk(2, -1)
-    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
-    return turned.to(x.dtype)
+    parts = first * cos - second * sin, second * cos + first * sin
+    return torch.cat([part.to(x.dtype) for part in parts], -1)
 
 
 class _Rotate(torch.autograd.Function):
@@ -98,4 +98,5 @@ class _SwiGlu(torch.autograd.Function):
         gate, up = gate_up.to(torch.promote_types(gate_up.dtype, torch.float32)).chunk(2, -1)
         share = _sigmoid(gate)
         to_gate = grad * up * share * (1.0 + gate * (1.0 - share))
-        return torch.cat([to_gate, grad * gate * share], -1).to(gate_up.dtype)
+        to_up = grad * gate * share
+        return torch.cat([to_gate.to(gate_up.dtype), to_up.to(gate_up.dtype)], -1)

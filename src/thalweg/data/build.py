@@ -66,7 +66,7 @@ def build(
     workers: int | None = None,
     progress: bool = True,
 ) -> Built:
-    """Return the store of these texts, made now or found.
+    """Return the stores of these texts, made now or found, and their tokenizer.
 
     Args:
         sources: A file, folder, pattern, saved data set or `hf:owner/name`, or several.
@@ -76,9 +76,6 @@ def build(
         home: Instead of `$THALWEG_HOME`.
         workers: Parts built at once; default: the cores, at most 4.
         progress: Show a bar on standard error.
-
-    Returns:
-        Folders of the training and the held-out store, and the tokenizer.
 
     Raises:
         DataError: No text, or text that cannot be read; see `thalweg.data.read`.
@@ -90,11 +87,10 @@ def build(
         >>> build(folder, home=folder / "home", progress=False).train.name
         'train'
     """
-    spec = str(tokenizer)
     return build_with(
         sources,
         render=Plain(field),
-        tokenizer=spec if bpe_size(spec) else load_tokenizer(tokenizer),
+        tokenizer=str(tokenizer) if bpe_size(str(tokenizer)) else load_tokenizer(tokenizer),
         held_out=held_out,
         home=home,
         workers=workers,
