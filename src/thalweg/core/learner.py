@@ -129,10 +129,13 @@ class Learner:
         *,
         micro: int | None = None,
     ) -> torch.Tensor:
-        """Return fn's values for every row [R, ...], without gradients, gathered on the CPU."""
+        """Return fn's values for every row [R, ...], without gradients, gathered on the CPU.
+
+        Not through torch.compile: other shapes than those of training would be compiled anew.
+        """
         mine = self.world.mine(batch if "weight" in batch else _with_weight(batch))
         with self.evaluating():
-            parts = [fn(self._call, m.loaded(self.world.device)) for m in _micros(mine, micro)]
+            parts = [fn(self.module, m.loaded(self.world.device)) for m in _micros(mine, micro)]
         return self.world.gather(torch.cat(parts), batch.rows).cpu()
 
     def generate(

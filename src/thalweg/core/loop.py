@@ -33,7 +33,7 @@ class Recorder(Protocol):
     """Where a run leaves its traces."""
 
     def step(self, state: RunState, report: Mapping[str, float], seconds: float) -> None:
-        """Write the report of the step that led to `state`."""
+        """Write the report of the step that led to `state`; `seconds` leave monitors out."""
         ...
 
     def save(self, state: RunState, learners: Mapping[str, Learner], tag: str = "") -> None:
@@ -138,9 +138,8 @@ def run_phase(
     end = dials.steps if stop is None else stop
     state = _started(bench, phase, state, dials)
     while end is None or state.step < end:
-        begin = clock.perf_counter()
-        state, ctx = _step(bench, dials, state)
-        bench.recorder.step(state, state.last["report"], clock.perf_counter() - begin)
+        state, ctx, seconds = _step(bench, dials, state)
+        bench.recorder.step(state, state.last["report"], seconds)
         over = False
         if steer is not None:
             overrides = state.overrides
@@ -168,7 +167,9 @@ def _started(bench: Bench, phase: Phase, state: RunState, dials: Dials) -> RunSt
     return state
 
 
-def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Context]:
+def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Context, float]:
+    """Return the next state, what the step saw, and the seconds of its batch and moves."""
+    begin = clock.perf_counter()
     time = dials.time(state)
     live = dials.live(time)
     report = Report(live.source.names)
@@ -179,6 +180,7 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
             batch = move(batch, ctx)
     except Diverged as error:
         raise _located(error, bench, state) from error
+    seconds = clock.perf_counter() - begin
     counts = _tokens_by_source(batch, live.source.names)
     done = int(time.run_step) + 1
     for monitor in live.monitors:
@@ -196,7 +198,7 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
         source=source,
     )
     row = _row(report, dials, state, time, live)
-    return replace(state, last={"report": row, "rows": report.rows()}), ctx
+    return replace(state, last={"report": row, "rows": report.rows()}), ctx, seconds
 
 
 def _due(monitor: Monitor, time: Time) -> bool:

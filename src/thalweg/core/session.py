@@ -70,6 +70,7 @@ def train(
     record(recipe)
     finder(origin.file)
     with open_world(recipe.compute.device, recipe.compute.shard) as world:
+        folder = world.from_main(lambda: folder)  # a counter in the name: the ranks must agree
         planned = plan(recipe, ranks=world.size)
         learners = build_learners(recipe, world)
         world.from_main(lambda: _create(folder, recipe, origin, planned, learners))

@@ -136,7 +136,7 @@ class _TwoBlocks(torch.autograd.Function):
         shares, seen = [], []
         for start, end in _blocks(q_RHTd.shape[2]):
             scores = q_RHTd[:, :, start:end] @ k_RHTd[:, :, :end].transpose(-1, -2)
-            share = _softmax(scores, bias[..., start:end, :end])
+            share = (scores + bias[..., start:end, :end]).softmax(-1)
             shares.append(share)
             seen.append(share @ v_RHTd[:, :, :end])
         ctx.save_for_backward(q_RHTd, k_RHTd, v_RHTd, *shares)
@@ -156,12 +156,6 @@ class _TwoBlocks(torch.autograd.Function):
             to_k.append(to_scores.transpose(-1, -2) @ q[:, :, start:end])
             to_v.append(share.transpose(-1, -2) @ wanted)
         return torch.cat(to_q, 2), _overlay(to_k), _overlay(to_v), None
-
-
-def _softmax(scores: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    wide = scores.to(torch.promote_types(scores.dtype, torch.float32)) + bias
-    power = torch.exp2((wide - wide.amax(-1, keepdim=True)) * 1.4426950408889634)
-    return (power / power.sum(-1, keepdim=True)).to(scores.dtype)
 
 
 def _overlay(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -98,5 +98,5 @@ class _SwiGlu(torch.autograd.Function):
         gate, up = gate_up.to(torch.promote_types(gate_up.dtype, torch.float32)).chunk(2, -1)
         share = _sigmoid(gate)
         to_gate = grad * up * share * (1.0 + gate * (1.0 - share))
-        to_up = grad * gate * share
+        to_up = grad * (gate * share)
         return torch.cat([to_gate.to(gate_up.dtype), to_up.to(gate_up.dtype)], -1)

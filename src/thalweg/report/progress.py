@@ -125,13 +125,13 @@ class Progress:
             self._values.update(
                 {key: timing[key] for key in ("tokens_per_second", "utilisation") if key in timing}
             )
-        self._values["step"] = report.get("step")
         if self._first is None:
             self._first = (_number(report.get("step")), now)
             self._lr = _rate_name(report)
+        self._values["step"] = report.get("step")
+        self._values["phase"] = report.get("phase")
+        self._values["lr"] = report.get(self._lr)
         if now - self._drawn >= self._every:
-            self._values["phase"] = report.get("phase")
-            self._values["lr"] = report.get(self._lr)
             self._drawn = now
             self._draw()
 
