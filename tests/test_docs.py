@@ -72,6 +72,7 @@ def cheap(words: list[str]) -> list[str]:
             word = CHEAP["--model"]
         elif before in ("--length", "--batch"):
             word = CHEAP[before]
+        word = re.sub(r"(?:(?<=-plus-)|(?<=-at-))\d+$", lambda n: str(max(1, int(n[0]) // 20)), word)
         out.append(word)
     trains = verb in ("train", "plan") and rest[:1] and rest[0] in TRAINING and "--help" not in rest
     if trains:

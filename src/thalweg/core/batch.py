@@ -176,7 +176,9 @@ class Batch(Mapping[str, torch.Tensor]):
         where = torch.from_numpy(rows)
         return Batch(
             {
-                name: column.take(rows) if isinstance(column, Lazy) else column[where.to(column.device)]
+                name: column.take(rows)
+                if isinstance(column, Lazy)
+                else column[where.to(column.device)]
                 for name, column in self._columns.items()
             }
         )

@@ -17,6 +17,7 @@ import numpy as np
 from thalweg.core.checkpoint import (
     checkpoints,
     damage_of,
+    new_folder,
     read_state,
     seal,
     step_of,
@@ -149,28 +150,22 @@ def graft(parent: Path, folder: Path, fork: Fork) -> int:
     check(fork.recipe)
     planned = plan(fork.recipe)
     source = _checkpoint(parent, fork)
-    if folder.exists():
-        raise StateError(
-            f"run '{folder.name}' exists",
-            expected="a new name",
-            where=str(folder),
-            write="--run another-name",
-        )
     about = json.loads((parent / "recipe.json").read_text())
     tree = record(fork.recipe)
     about |= {"name": folder.name, "tree": tree, "parent": {"run": parent.name, "step": fork.step}}
     about["changes"] = list(fork.changes)
     body = read_state(source)
     state = _carried(body["state"], body["recipe"], tree)
-    target = folder / "checkpoints" / f"step-{step_of(source):08d}.trunk"
-    shutil.copytree(source, target)
     body |= {"recipe": tree, "lengths": {}, "state": state}
-    write_file(target / "state.json", json.dumps(body))
-    seal(target)
-    if file is not None:
-        shutil.copyfile(file, folder / "recipe.py")
-    write_file(folder / "plan.json", json.dumps(planned.to_json(), indent=1))
-    write_file(folder / "recipe.json", json.dumps(about, indent=1))
+    with new_folder(folder) as made:
+        target = made / "checkpoints" / f"step-{step_of(source):08d}.trunk"
+        shutil.copytree(source, target)
+        write_file(target / "state.json", json.dumps(body))
+        seal(target)
+        if file is not None:
+            shutil.copyfile(file, made / "recipe.py")
+        write_file(made / "plan.json", json.dumps(planned.to_json(), indent=1))
+        write_file(made / "recipe.json", json.dumps(about, indent=1))
     return step_of(source)
 
 
@@ -255,8 +250,14 @@ def _first_difference(old: Phase, new: Phase, length: int) -> int:
     first = length
     before, after = (Dials.of(phase, {}, lambda name: None) for phase in (old, new))
     for path, schedule in before.schedules.items():
-        times = [Time(grid, d.steps, grid * d.batch_tokens, grid, d.batch_tokens) for d in (before, after)]
-        values = [_columns(at(s, t), length) for s, t in zip((schedule, after.schedules[path]), times, strict=True)]
+        times = [
+            Time(grid, d.steps, grid * d.batch_tokens, grid, d.batch_tokens)
+            for d in (before, after)
+        ]
+        values = [
+            _columns(at(s, t), length)
+            for s, t in zip((schedule, after.schedules[path]), times, strict=True)
+        ]
         differs = np.flatnonzero((values[0] != values[1]).any(0))
         first = min(first, int(differs[0])) if len(differs) else first
     return first

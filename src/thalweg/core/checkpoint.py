@@ -1,8 +1,8 @@
 """Checkpoints: written to a temporary folder, synced, checksummed, renamed; never pickle.
 
-    checkpoints/step-00001200/state.json            the run's state, the recipe's record, file lengths
-                              MODEL/*.safetensors   weights and moments, each rank its shards
-                              manifest.json         size and checksum of every file, written last
+    checkpoints/step-00001200/state.json           the run's state, the recipe's record, file lengths
+                              MODEL/*.safetensors  weights and moments, each rank its shards
+                              manifest.json        size and checksum of every file, written last
 
 A folder whose manifest does not hold is damaged; loading says so and takes the one before.
 """
@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,18 @@ from thalweg.core.tree import read_record, record
 from thalweg.core.world import World
 from thalweg.errors import StateError
 
-__all__ = ["checkpoints", "fill_learners", "newest_whole", "read_state", "seal", "write_checkpoint"]
+__all__ = [
+    "checkpoints",
+    "damage_of",
+    "fill_learners",
+    "new_folder",
+    "newest_whole",
+    "read_state",
+    "seal",
+    "step_of",
+    "write_checkpoint",
+    "write_file",
+]
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -55,9 +67,7 @@ def write_checkpoint(
     return target
 
 
-def newest_whole(
-    run: Path, warn: Callable[[str], None], at_most: int | None = None
-) -> Path | None:
+def newest_whole(run: Path, warn: Callable[[str], None], at_most: int | None = None) -> Path | None:
     """Return the newest checkpoint whose checksums hold, or None if the run has none.
 
     Args:
@@ -140,6 +150,33 @@ def fill_learners(
                 where=str(folder),
                 write="resume with the recipe and version that wrote the run",
             ) from error
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill that stands as `folder` at the end: whole, or not at all.
+
+    Raises:
+        StateError: The folder exists.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        if folder.exists():
+            raise FileExistsError(folder)
+        _clear(temporary)
+        yield temporary
+        temporary.rename(folder)
+    except OSError as error:
+        if not folder.exists():
+            raise
+        raise StateError(
+            f"run '{folder.name}' exists",
+            expected="a new name",
+            where=str(folder),
+            write=f"thalweg resume {folder.name}, or --run another-name",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_file(path: Path, text: str) -> None:

@@ -4,6 +4,7 @@ A Set is an entry in the journal of the run and an override in its state. A Tria
 loop from here and rolls everything back: models, moments, state, and (unless told otherwise) data.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,15 +16,17 @@ from thalweg.core.protocols import Action, Context, Next, Save, Schedule, Set, S
 from thalweg.core.recipe import Phase
 from thalweg.core.state import RunState
 from thalweg.core.tree import find_path, record
+from thalweg.errors import Diverged
 
-__all__ = ["steer"]
+__all__ = ["overridden", "steer"]
 
 
-def steer(
-    bench: Bench, phase: Phase, state: RunState, ctx: Context
-) -> tuple[RunState, bool]:
-    """Ask every controller, do what they say; return the state and whether the phase is over."""
-    over = False
+def steer(bench: Bench, phase: Phase, state: RunState, ctx: Context) -> tuple[RunState, list[str]]:
+    """Ask every controller, do what they say; return the state and the tags to save it under.
+
+    A Save is left to the caller: what is written must hold what every controller did.
+    """
+    tags: list[str] = []
     for number, controller in enumerate(phase.controllers):
         ctx = replace(ctx, last=state.last, trial=())
         actions, own = controller.act(state.controllers[number], ctx)
@@ -36,11 +39,11 @@ def steer(
                 more, own = controller.act(own, replace(ctx, trial=rows))
                 state = _remember(state, number, own)
                 queue += more
-            elif isinstance(action, Next):
-                over = True
+            elif isinstance(action, Save):
+                tags.append(action.tag)
             else:
                 state = _act(bench, phase, state, action)
-    return state, over
+    return state, tags
 
 
 def _remember(state: RunState, number: int, own: State) -> RunState:
@@ -49,20 +52,18 @@ def _remember(state: RunState, number: int, own: State) -> RunState:
     return replace(state, controllers=controllers)
 
 
-def _act(bench: Bench, phase: Phase, state: RunState, action: Action) -> RunState:
+def _act(bench: Bench, phase: Phase, state: RunState, action: Set | Next | Stop) -> RunState:
     if isinstance(action, Set):
         new = _records(phase, action.values, state.step, None)
         journal = tuple((state.run_step, path, value) for path, value in new.items())
         bench.recorder.note(state.run_step, "set", ", ".join(f"{k} = {v}" for k, v in new.items()))
-        return replace(
-            state, overrides={**state.overrides, **new}, journal=state.journal + journal
-        )
-    if isinstance(action, Stop):
-        bench.recorder.note(state.run_step, "stop", action.reason)
-        return replace(state, stopped=action.reason)
-    assert isinstance(action, Save)
-    bench.recorder.save(state, bench.learners, tag=action.tag)
-    return state
+        overrides = overridden(state.overrides, new)
+        return replace(state, overrides=overrides, journal=state.journal + journal)
+    if isinstance(action, Next):
+        bench.recorder.note(state.run_step, "next", f"phase '{phase.name}' ended")
+        return replace(state, ended=True)
+    bench.recorder.note(state.run_step, "stop", action.reason)
+    return replace(state, stopped=action.reason or "a controller's Stop")
 
 
 def _trial(
@@ -71,20 +72,43 @@ def _trial(
     """Return the state after the rollback, and the reports of the trial's steps."""
     before = {name: learner.snapshot() for name, learner in bench.learners.items()}
     new = _records(phase, trial.values, state.step, trial.steps)
-    start = replace(state, overrides={**state.overrides, **new})
-    memory = Memory()
-    quiet = replace(bench, recorder=memory)
-    end, _ = run_phase(quiet, phase, start, stop=state.step + trial.steps)
+    overrides = overridden(state.overrides, new)
+    start = replace(state, overrides=overrides, ended=False, stopped="")
+    end, rows, diverged = _tried(bench, phase, start, trial.steps)
     facts = {"values": new, "steps": trial.steps, "data": trial.data, "keep": trial.keep}
-    bench.recorder.trial(state, memory.history, facts)
-    if trial.keep:
-        bench.recorder.save(end, bench.learners, tag=trial.keep)
+    bench.recorder.trial(state, rows, {**facts, "diverged": True} if diverged else facts)
+    if trial.keep and not diverged:
+        bench.recorder.keep(end, bench.learners, trial.keep, state.run_step)
     _restore(bench.learners, before)
     spent = state.trial_tokens + end.tokens - state.tokens
     state = replace(state, trial_tokens=spent)
     if trial.data == "continue":
         state = replace(state, source=end.source)
-    return state, tuple(memory.history)
+    failed = {"step": end.run_step + 1, "loss": math.inf}
+    return state, (*rows, failed) if diverged else tuple(rows)
+
+
+def _tried(
+    bench: Bench, phase: Phase, start: RunState, steps: int
+) -> tuple[RunState, list[dict[str, float]], bool]:
+    """Run a trial; return its end, its reports, and whether it ended in a loss that is not finite."""
+    memory = Memory()
+    try:
+        quiet = replace(bench, recorder=memory)
+        end, _ = run_phase(quiet, phase, start, stop=start.step + steps)
+    except Diverged:  # trials are there to find this out; the run itself is unharmed
+        return memory.last or start, memory.history, True
+    return end, memory.history, False
+
+
+def overridden(now: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides with new ones put last; what stood inside a place that is set anew goes."""
+    kept = {
+        path: value
+        for path, value in now.items()
+        if not any(path == place or path.startswith(place + ".") for place in new)
+    }
+    return {**kept, **new}
 
 
 def _restore(learners: Mapping[str, Learner], before: Mapping[str, Any]) -> None:

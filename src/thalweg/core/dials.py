@@ -67,7 +67,7 @@ class Dials:
             self.phase,
             source=at(self.phase.source, time),
             do=at(self.phase.do, time),
-            rows=at(self.phase.rows, time),
+            rows=round(at(self.phase.rows, time)),
             monitors=at(self.phase.monitors, time),
         )
 
@@ -130,7 +130,7 @@ def _targets_of_a_row(phase: Phase) -> float:
 def _steps_for_tokens(phase: Phase, count: float, width: float) -> tuple[int, int]:
     """Return the steps after which a (perhaps scheduled) batch has given `count` tokens."""
     if not isinstance(phase.rows, Schedule):
-        per_step = int(phase.rows) * width
+        per_step = round(phase.rows) * width
         return max(1, round(count / per_step)), round(per_step)
     guess = max(1, round(count / (width * float(at(phase.rows, Time(0, 1))))))
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""The learner: a model, its optimizer and its place in the world. The only file that differentiates.
+"""The learner: a model, its optimizer, its place in the world. The only file that differentiates.
 
 `learn` is: for each micro-batch of this rank's rows, objective and backward; sum over ranks; check;
 clip; step. Losses are sums over rows with a weight column made for the global batch, so how rows
@@ -154,10 +154,12 @@ class Learner:
         return {name: t.detach().cpu().clone() for name, t in self.tensors().items()}
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Put a snapshot back. What the snapshot does not hold is reset: an optimizer born later."""
+        """Put a snapshot back. What it does not hold was born later and is reset."""
         for name, tensor in self.tensors().items():
             if name in snapshot:
                 tensor.copy_(snapshot[name])
+            else:
+                tensor.zero_()
         if not any(name.startswith("optimizer.") for name in snapshot):
             self._optimizers, self.spec = None, None
 
@@ -269,7 +271,7 @@ class Learner:
 
 def _micros(batch: Batch, micro: int | None) -> list[Batch]:
     """Return even parts of about `micro` tokens (rows, where there are no tokens)."""
-    if micro is None:
+    if micro is None or batch.rows == 0:
         return [batch]
     width = batch["weight"].flatten(1).shape[1] if batch["weight"].dim() > 1 else 1
     most = max(1, micro // width)
@@ -284,5 +286,3 @@ def _with_weight(batch: Batch) -> Batch:
 def _full(tensor: torch.Tensor) -> torch.Tensor:
     """Return the whole of a tensor that may be sharded."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-
-

@@ -9,7 +9,7 @@ It knows no regime: pretraining, preference learning and RL differ in the source
 """
 
 import time as clock
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -36,8 +36,16 @@ class Recorder(Protocol):
         """Write the report of the step that led to `state`; `seconds` leave monitors out."""
         ...
 
-    def save(self, state: RunState, learners: Mapping[str, Learner], tag: str = "") -> None:
+    def save(
+        self, state: RunState, learners: Mapping[str, Learner], tags: Sequence[str] = ()
+    ) -> None:
         """Write a checkpoint if one is due, or always if it has a tag."""
+        ...
+
+    def keep(
+        self, state: RunState, learners: Mapping[str, Learner], name: str, parent: int
+    ) -> None:
+        """Write the end of a trial that left the run at step `parent` as a branch of its own."""
         ...
 
     def note(self, step: int, kind: str, text: str) -> None:
@@ -60,12 +68,21 @@ class Memory:
         self.history: list[dict[str, Any]] = []
         self.trials: list[dict[str, float]] = []
         self.events: list[tuple[int, str, str]] = []
+        self.last: RunState | None = None
 
     def step(self, state: RunState, report: Mapping[str, float], seconds: float) -> None:
-        """Keep the report."""
+        """Keep the report and the state."""
         self.history.append({"step": state.run_step, **report})
+        self.last = state
 
-    def save(self, state: RunState, learners: Mapping[str, Learner], tag: str = "") -> None:
+    def save(
+        self, state: RunState, learners: Mapping[str, Learner], tags: Sequence[str] = ()
+    ) -> None:
+        """Keep nothing."""
+
+    def keep(
+        self, state: RunState, learners: Mapping[str, Learner], name: str, parent: int
+    ) -> None:
         """Keep nothing."""
 
     def note(self, step: int, kind: str, text: str) -> None:
@@ -97,7 +114,7 @@ def run(bench: Bench, state: RunState) -> RunState:
     """Run the phases from `state` to the end, a Stop, or an interruption; return where it ended.
 
     Raises:
-        Diverged: A loss is not finite; the last good checkpoint is named.
+        Diverged: A loss is not finite; nothing has stepped.
     """
     from thalweg.core.control import steer  # the controllers' trials run this loop
 
@@ -105,16 +122,18 @@ def run(bench: Bench, state: RunState) -> RunState:
         phase = bench.recipe.phases[state.phase]
         state, ended = run_phase(bench, phase, state, steer=steer)
         if not ended:
+            if state.stopped:
+                bench.recorder.save(state, bench.learners, tags=("stopped",))
             break
-        bench.recorder.save(state, bench.learners, tag="end-of-" + phase.name)
+        bench.recorder.save(state, bench.learners, tags=("end-of-" + phase.name,))
         state = replace(
             state, phase=state.phase + 1, step=0, tokens=0, source=None, controllers=None,
-            overrides={},
+            overrides={}, ended=False,
         )  # fmt: skip
     return state
 
 
-Steer = Callable[[Bench, Phase, RunState, Context], tuple[RunState, bool]]
+Steer = Callable[[Bench, Phase, RunState, Context], tuple[RunState, list[str]]]
 
 
 def run_phase(
@@ -135,24 +154,26 @@ def run_phase(
         stop: Step of the phase to stop at, before its end.
     """
     dials = Dials.of(phase, state.overrides, bench.find)
-    end = dials.steps if stop is None else stop
     state = _started(bench, phase, state, dials)
-    while end is None or state.step < end:
+    while not _over(state, dials.steps if stop is None else stop):
         state, ctx, seconds = _step(bench, dials, state)
         bench.recorder.step(state, state.last["report"], seconds)
-        over = False
-        if steer is not None:
-            overrides = state.overrides
-            state, over = steer(bench, phase, state, ctx)
-            if state.overrides is not overrides:
-                dials = Dials.of(phase, state.overrides, bench.find)
-            interrupted = bench.world.any(bench.recorder.interrupted())
-            bench.recorder.save(state, bench.learners, tag="interrupted" if interrupted else "")
-            if interrupted:
-                return state, False
-        if over or state.stopped:
-            return state, over
-    return state, True
+        if steer is None:
+            continue
+        overrides = state.overrides
+        state, tags = steer(bench, phase, state, ctx)
+        if state.overrides is not overrides:
+            dials = Dials.of(phase, state.overrides, bench.find)
+        interrupted = bench.world.any(bench.recorder.interrupted())
+        bench.recorder.save(state, bench.learners, tags + ["interrupted"] * interrupted)
+        if interrupted:
+            return state, False
+    return state, not state.stopped
+
+
+def _over(state: RunState, end: int | None) -> bool:
+    """Return whether the phase has no step left: at its end, or by a controller's word."""
+    return state.ended or bool(state.stopped) or (end is not None and state.step >= end)
 
 
 def _started(bench: Bench, phase: Phase, state: RunState, dials: Dials) -> RunState:

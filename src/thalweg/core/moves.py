@@ -119,7 +119,9 @@ class Score:
 
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
         """Return the batch with the column added."""
-        return batch.plus({self.column: ctx.models[self.model].score(self.fn, batch, micro=self.micro)})
+        return batch.plus(
+            {self.column: ctx.models[self.model].score(self.fn, batch, micro=self.micro)}
+        )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Looking up recorded names: Thalweg's public parts, and one recipe file. Nothing else is loaded."""
+"""Looking up recorded names: Thalweg's public parts, and one recipe file; nothing else."""
 
 import hashlib
 import importlib

@@ -16,6 +16,7 @@ replaces all schedules by their values, so the author of a part sees plain numbe
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -165,9 +166,9 @@ class Loss(NamedTuple):
 
     value: "torch.Tensor"
     """float32 scalar, to be minimised; the weight column makes it a mean."""
-    sums: "Mapping[str, torch.Tensor]" = {}
+    sums: "Mapping[str, torch.Tensor]" = MappingProxyType({})
     """Scalars summed over rows; a pair `x`, `x/count` is reported as their ratio."""
-    rows: "Mapping[str, torch.Tensor]" = {}
+    rows: "Mapping[str, torch.Tensor]" = MappingProxyType({})
     """Detached per-row values [R]; a pair `x`, `x/count` is reported per source."""
 
 
@@ -243,6 +244,7 @@ class Trial:
     """Run `steps` steps with `values` set, controllers off; then roll everything back.
 
     A schedule in `values` gets the trial's own clock: `Trial({"lr": Linear(1e-3, 0)}, 500)` decays.
+    A trial whose loss is not finite ends there; its last report has an infinite loss.
     """
 
     values: Mapping[str, Any]
@@ -250,7 +252,7 @@ class Trial:
     data: Literal["rewind", "continue"] = "rewind"
     """Whether the run reads the trial's batches again, or goes on behind them."""
     keep: str | None = None
-    """Name under which the end of the trial is kept as a branch."""
+    """Name under which the end of the trial is kept: the run's folder `branches/NAME`."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Save:
-    """Write a checkpoint that is never pruned."""
+    """Write a checkpoint of this step that is never pruned, after all controllers have acted."""
 
     tag: str
 

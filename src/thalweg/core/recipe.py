@@ -100,6 +100,8 @@ def check(recipe: Recipe) -> None:
         ColumnError: A move needs a column that nothing before it makes.
         DialError: A number is not a number, or a plain function stands where a schedule belongs.
     """
+    for path, value in flatten(recipe).items():
+        _check_dial(path, value)
     _unique([phase.name for phase in recipe.phases], "phases", "Phase(name=...)")
     for name, spec in recipe.models.items():
         if isinstance(spec, CopyOf) and spec.model not in recipe.models:
@@ -115,8 +117,6 @@ def check(recipe: Recipe) -> None:
         )
     for phase in recipe.phases:
         _check_phase(phase, recipe.models)
-    for path, value in flatten(recipe).items():
-        _check_dial(path, value)
 
 
 def _check_phase(phase: Phase, models: Mapping[str, ModelSpec | CopyOf]) -> None:
@@ -171,9 +171,9 @@ def _check_dial(path: str, value: Any) -> None:
     if callable(value) and type(value).__name__ == "function" and not _holds_functions(path):
         raise DialError(
             f"{path} is a plain function",
-            expected="a number or a schedule",
+            expected="a number, a schedule, or a part that is a frozen dataclass",
             where=path,
-            write="By(function)",
+            write="By(function) for a number; @dataclass(frozen=True) for a part",
         )
 
 

@@ -3,15 +3,24 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import sys
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from thalweg.core.checkpoint import checkpoints, step_of, write_checkpoint
+from thalweg.core.checkpoint import (
+    checkpoints,
+    read_state,
+    step_of,
+    write_checkpoint,
+    write_file,
+)
 from thalweg.core.dials import phase_length
 from thalweg.core.learner import Learner
 from thalweg.core.machine import memory_bytes
@@ -63,11 +72,13 @@ class RunFolder:
         self._world = world
         self._flops, self._peak = flops, peak
         self._watchers = watchers
-        self._lock: IO[str] | None = _locked(path) if world.main else None
+        self._lock: IO[str] | None = None
+        world.from_main(self._take)
         self._files = {n: (path / n).open("a") for n in FILES} if world.main else {}
         self._begin = clock.perf_counter()
         self._tokens = 0
         self._saved = -1
+        self._distances: dict[int, tuple[int, int]] = {}
 
     def __enter__(self) -> "RunFolder":
         """Return itself; the lock is held."""
@@ -81,16 +92,20 @@ class RunFolder:
     ) -> None:
         """Close the files and release the lock."""
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # what a full disk left in the buffer was complained of before
+                file.close()
         if self._lock is not None:
             self._lock.close()
 
     def begin(self, state: RunState, lengths: Mapping[str, int]) -> None:
-        """Cut the line files back to what they were when the checkpoint of `state` was written."""
+        """Cut the line files back to what they were when the checkpoint of `state` was written.
+
+        Raises:
+            StateError: A file is shorter than it was.
+        """
         self._tokens = state.run_tokens
-        for name, file in self._files.items():
-            file.flush()
-            os.truncate(self.path / name, lengths.get(name, 0))
+        self._saved = state.run_step or -1
+        self._world.from_main(lambda: self._cut(lengths))
 
     def step(self, state: RunState, report: Mapping[str, float], seconds: float) -> None:
         """Write the report of the step that led to `state`."""
@@ -102,22 +117,29 @@ class RunFolder:
         for watch in self._watchers:
             watch({"step": state.run_step, **report}, timing)
 
-    def save(self, state: RunState, learners: Mapping[str, Learner], tag: str = "") -> None:
+    def save(
+        self, state: RunState, learners: Mapping[str, Learner], tags: Sequence[str] = ()
+    ) -> None:
         """Write a checkpoint if one is due, or always if it has a tag; prune old ones."""
-        if not (tag or self._due(state)):
+        if not (tags or self._due(state)):
             return
-        kept = f".{tag}" if tag and tag != "interrupted" else ""
-        plain = f"step-{state.run_step:08d}"
+        kept = [_file_name(tag) for tag in tags if tag != "interrupted"]
         if self._saved == state.run_step:
-            if kept:
-                self._world.from_main(lambda: self._rename(plain, plain + kept))
+            self._world.from_main(lambda: self._tag(state.run_step, kept))
             return
-        lengths = self._world.from_main(self._lengths)
-        body = {"state": state.to_json(), "recipe": self._recipe_record, "lengths": lengths}
-        write_checkpoint(self.path, plain + kept, body, learners, self._world)
+        name = ".".join([f"step-{state.run_step:08d}", *kept])
+        self._write(self.path, name, state, learners)
         self._saved = state.run_step
-        if self._world.main:
-            self._prune()
+        self._world.from_main(lambda: self._prune(name))
+
+    def keep(
+        self, state: RunState, learners: Mapping[str, Learner], name: str, parent: int
+    ) -> None:
+        """Write the end of a trial as a run of its own in `branches/NAME`, which has ended."""
+        folder = self.path / "branches" / _file_name(name)
+        self._world.from_main(lambda: self._branch(folder, name, parent))
+        ended = replace(state, stopped=f"kept at the end of a trial from step {parent}")
+        self._write(folder, f"step-{state.run_step:08d}.trial", ended, learners)
 
     def note(self, step: int, kind: str, text: str) -> None:
         """Add a line to events.jsonl."""
@@ -131,10 +153,45 @@ class RunFolder:
             for row in rows:
                 self._line("trials.jsonl", {"parent": state.run_step, **facts, **row})
 
-    def _rename(self, old: str, new: str) -> None:
-        folder = self.path / "checkpoints"
-        if (folder / old).exists():
-            (folder / old).rename(folder / new)
+    def _take(self) -> None:
+        self._lock = _locked(self.path)
+
+    def _cut(self, lengths: Mapping[str, int]) -> None:
+        for name, file in self._files.items():
+            file.flush()
+            size, length = (self.path / name).stat().st_size, lengths.get(name, 0)
+            if size < length:
+                raise StateError(
+                    f"{name} has {size} bytes",
+                    expected=f"at least {length}, as when the checkpoint was written",
+                    where=str(self.path),
+                    write=f"put {name} back; checkpoints and weights are untouched",
+                )
+            os.truncate(self.path / name, length)
+
+    def _write(
+        self, run: Path, name: str, state: RunState, learners: Mapping[str, Learner]
+    ) -> None:
+        lengths = self._world.from_main(self._lengths) if run == self.path else {}
+        body = {"state": state.to_json(), "recipe": self._recipe_record, "lengths": lengths}
+        write_checkpoint(run, name, body, learners, self._world)
+
+    def _branch(self, folder: Path, name: str, parent: int) -> None:
+        """Make what a run's folder needs to be sampled, measured and exported."""
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        about = json.loads((self.path / "recipe.json").read_text())
+        about |= {"name": name, "parent": {"run": self.path.name, "step": parent}}
+        write_file(folder / "recipe.json", json.dumps(about, indent=1))
+        for file in ("plan.json", "recipe.py"):
+            if (self.path / file).exists():
+                shutil.copyfile(self.path / file, folder / file)
+
+    def _tag(self, step: int, tags: Sequence[str]) -> None:
+        """Add tags to the checkpoint of a step."""
+        for path in checkpoints(self.path):
+            names = path.name.split(".")
+            if step_of(path) == step and not set(tags) <= set(names):
+                path.rename(path.with_name(".".join(dict.fromkeys([*names, *tags]))))
 
     def _timing(self, state: RunState, seconds: float) -> dict[str, Any]:
         rate = (state.run_tokens - self._tokens) / seconds
@@ -171,31 +228,49 @@ class RunFolder:
     def _due(self, state: RunState) -> bool:
         if state.run_step == 0 or state.phase >= len(self._recipe.phases):
             return True
-        every = self._span(state, self._recipe.saves.every)
-        return every > 0 and state.step % every == 0 and state.step > 0
+        return state.step > 0 and any(state.step % steps == 0 for steps in self._apart(state.phase))
 
-    def _span(self, state: RunState, span: Any) -> int:
-        """Return a length in steps of the phase; endless phases count shares of 10,000 steps."""
-        steps, width = phase_length(self._recipe.phases[state.phase])
-        return max(1, int(span.of(Time(0, steps if steps is not None else 10_000, 0, 0, width))))
+    def _apart(self, phase: int) -> tuple[int, int]:
+        """Return the steps between checkpoints and between milestones of a phase.
 
-    def _prune(self) -> None:
-        """Drop checkpoints that are neither among the newest, nor tagged, nor milestones."""
+        Endless phases count shares of 10,000 steps.
+        """
+        if phase not in self._distances:
+            steps, width = phase_length(self._recipe.phases[phase])
+            time = Time(0, steps if steps is not None else 10_000, 0, 0, width)
+            saves = self._recipe.saves
+            self._distances[phase] = (
+                max(1, saves.every.of(time)),
+                max(1, saves.milestone.of(time)),
+            )
+        return self._distances[phase]
+
+    def _prune(self, newest: str) -> None:
+        """Drop checkpoints that are neither among the newest, nor tagged, nor milestones.
+
+        And what another life of the run left of the newest step, or of later ones.
+        """
+        made = self.path / "checkpoints" / newest
+        for path in checkpoints(self.path):
+            if step_of(path) >= step_of(made) and path != made:
+                shutil.rmtree(path)
         plain = [path for path in checkpoints(self.path) if "." not in path.name]
         for path in plain[: -max(self._recipe.saves.last, 1)]:
             if not self._milestone(path):
                 shutil.rmtree(path)
 
     def _milestone(self, path: Path) -> bool:
-        """Return whether a checkpoint stands at a multiple of the milestone in its phase."""
-        step, first = step_of(path), 0
-        for number, phase in enumerate(self._recipe.phases):
-            length = phase_length(phase)[0]
-            if length is None or step <= first + length:
-                apart = self._span(RunState(phase=number), self._recipe.saves.milestone)
-                return (step - first) % apart == 0 and step > 0
-            first += length
-        return True
+        """Return whether a checkpoint stands at the start, or at a multiple of the milestone."""
+        try:
+            state = RunState.from_json(read_state(path)["state"])
+        except (OSError, ValueError, KeyError):  # damaged: not ours to throw away
+            return True
+        return state.step % self._apart(state.phase)[1] == 0
+
+
+def _file_name(tag: str) -> str:
+    """Return a tag as a piece of a file's name."""
+    return re.sub(r"[^\w@+=-]", "-", tag)
 
 
 def _locked(path: Path) -> IO[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from thalweg.core.batch import Batch
 from thalweg.core.checkpoint import checkpoints, damage_of, read_state, step_of
+from thalweg.core.control import overridden
 from thalweg.core.dials import Dials, phase_length
 from thalweg.core.protocols import Context, Foreseen
 from thalweg.core.recipe import Phase, Recipe
@@ -66,7 +67,7 @@ def _replayed(
     source = state.source
     for run_step in range(state.run_step, step):
         if run_step in journal:
-            overrides.update(journal[run_step])
+            overrides = overridden(overrides, journal[run_step])
             dials = Dials.of(phase, overrides, find)
         now = _moment(state, run_step, dials)
         time = dials.time(now)

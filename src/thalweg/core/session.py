@@ -12,7 +12,15 @@ from typing import Any
 import torch
 
 import thalweg
-from thalweg.core.checkpoint import fill_learners, newest_whole, read_state, write_file
+from thalweg.core.checkpoint import (
+    checkpoints,
+    damage_of,
+    fill_learners,
+    new_folder,
+    newest_whole,
+    read_state,
+    write_file,
+)
 from thalweg.core.learner import Learner
 from thalweg.core.loop import Bench, run
 from thalweg.core.machine import peak_flops
@@ -26,7 +34,7 @@ from thalweg.core.rng import key_seed
 from thalweg.core.state import RunState
 from thalweg.core.tree import differences, read_record, record
 from thalweg.core.world import World, open_world
-from thalweg.errors import StateError
+from thalweg.errors import Diverged, StateError
 
 __all__ = ["Origin", "Session", "build_learners", "open_run", "resume", "train"]
 
@@ -86,6 +94,7 @@ def resume(folder: Path, session: Session = Session()) -> RunState:
     recipe, file = open_run(folder)
     check(recipe)
     with open_world(recipe.compute.device, recipe.compute.shard) as world:
+        plan(recipe, ranks=world.size)  # data that is gone is said before models are built
         path = world.from_main(lambda: newest_whole(folder, session.warn))
         saved = read_state(path) if path is not None else {}
         if saved:
@@ -164,19 +173,27 @@ def _go(
     )  # fmt: skip
     with recorder:
         recorder.begin(state, saved.get("lengths", {}))
-        return run(Bench(recipe, learners, world, recorder, finder(file)), state)
+        try:
+            return run(Bench(recipe, learners, world, recorder, finder(file)), state)
+        except Diverged as error:
+            raise _with_checkpoint(error, folder) from error
+
+
+def _with_checkpoint(error: Diverged, folder: Path) -> Diverged:
+    """Return the error with the checkpoint that a person can go back to."""
+    good = [path for path in checkpoints(folder) if not damage_of(path)]
+    last = f"the last good checkpoint is {good[-1].name}" if good else "there is no checkpoint yet"
+    return Diverged(
+        error.given,
+        expected=error.expected,
+        where=error.where,
+        write=f"{error.write}; {last}: thalweg branch {folder.name} lr=...",
+    )
 
 
 def _create(
     folder: Path, recipe: Recipe, origin: Origin, planned: Plan, learners: Mapping[str, Learner]
 ) -> None:
-    if folder.exists():
-        raise StateError(
-            f"run '{folder.name}' exists",
-            expected="a new name",
-            where=str(folder),
-            write=f"thalweg resume {folder.name}, or --run another-name",
-        )
     about = {
         "name": folder.name,
         "recipe": origin.recipe,
@@ -188,11 +205,12 @@ def _create(
         "models": {name: _facts(name, learner, recipe) for name, learner in learners.items()},
         "tree": record(recipe),
     }
-    (folder / "checkpoints").mkdir(parents=True)
-    if origin.file is not None:
-        shutil.copyfile(origin.file, folder / "recipe.py")
-    write_file(folder / "plan.json", json.dumps(planned.to_json(), indent=1))
-    write_file(folder / "recipe.json", json.dumps(about, indent=1))
+    with new_folder(folder) as made:
+        (made / "checkpoints").mkdir()
+        if origin.file is not None:
+            shutil.copyfile(origin.file, made / "recipe.py")
+        write_file(made / "plan.json", json.dumps(planned.to_json(), indent=1))
+        write_file(made / "recipe.json", json.dumps(about, indent=1))
 
 
 def _facts(name: str, learner: Learner, recipe: Recipe) -> dict[str, float]:

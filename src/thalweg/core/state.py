@@ -1,8 +1,13 @@
-"""The state of a run: plain data, everything but weights and moments. Resume loads it, rollback keeps it."""
+"""The state of a run: plain data, everything but weights and moments.
+
+Resume loads it, rollback keeps it.
+"""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+import torch
 
 from thalweg.core.protocols import State
 from thalweg.core.time import Time
@@ -38,6 +43,8 @@ class RunState:
     """(run step, path, record) of every Set: replaying it needs no controller."""
     last: Mapping[str, Any] = field(default_factory=dict)
     """The report of the step before."""
+    ended: bool = False
+    """Whether a controller ended the phase."""
     stopped: str = ""
     """Why a controller ended the run; empty while it goes on."""
 
@@ -46,11 +53,31 @@ class RunState:
         return Time(self.step, steps, self.tokens, self.run_step, batch_tokens)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
+        """Return plain data that json can write; tensors as their type, shape and values."""
+        return {field.name: _written(getattr(self, field.name)) for field in fields(self)}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "RunState":
         """Return the state that `to_json` described."""
         journal = tuple((int(step), str(path), value) for step, path, value in data["journal"])
-        return RunState(**{**data, "journal": journal})
+        return RunState(**{**_read(data), "journal": journal})
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        kind = str(value.dtype).removeprefix("torch.")
+        return {"$tensor": kind, "shape": [*value.shape], "values": value.flatten().tolist()}
+    if isinstance(value, Mapping):
+        return {key: _written(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(item) for item in value]
+    return value
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if "$tensor" in value:
+            kind = getattr(torch, value["$tensor"])
+            return torch.tensor(value["values"], dtype=kind).reshape(value["shape"])
+        return {key: _read(item) for key, item in value.items()}
+    return [_read(item) for item in value] if isinstance(value, list) else value

@@ -11,6 +11,7 @@ only, so a record cannot run code that the caller did not offer.
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import lru_cache
 from types import FunctionType
 from typing import Any, TypeAlias, TypeVar
 
@@ -25,6 +26,8 @@ __all__ = ["at", "differences", "find_path", "flatten", "get", "put", "read_reco
 Key: TypeAlias = str | int
 Keys: TypeAlias = tuple[Key, ...]
 T = TypeVar("T")
+
+_LEAVES = frozenset((int, float, str, bool, type(None)))
 
 
 def flatten(tree: Any) -> dict[str, Any]:
@@ -95,16 +98,18 @@ def at(tree: T, time: Time) -> T:
 
     Subtrees without schedules are returned as they are, the same object.
     """
+    if type(tree) in _LEAVES:  # most of a tree; this runs at every step
+        return tree
     if isinstance(tree, Schedule):
         frozen: T = _plain(tree(time))
         return frozen
     if _is_node(tree):
         changed: dict[str, Any] = {}
-        for field in fields(tree):  # type: ignore[arg-type]  # _is_node says it is a dataclass
-            old = getattr(tree, field.name)
+        for name in _field_names(type(tree)):
+            old = getattr(tree, name)
             new = at(old, time)
             if new is not old:
-                changed[field.name] = new
+                changed[name] = new
         return replace(tree, **changed) if changed else tree  # type: ignore[type-var]
     if isinstance(tree, Mapping):
         mapped = {key: at(value, time) for key, value in tree.items()}
@@ -180,6 +185,11 @@ def differences(first: Any, second: Any, path: str = "") -> list[tuple[str, Any,
     else:
         return [] if first == second else [(path, first, second)]
     return [row for key, a, b in pairs for row in differences(a, b, _join(path, key))]
+
+
+@lru_cache(maxsize=1024)
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def _is_node(value: Any) -> bool:

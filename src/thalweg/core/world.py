@@ -15,9 +15,13 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import nn
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
@@ -27,6 +31,7 @@ from thalweg.errors import RecipeError
 __all__ = ["World", "open_world"]
 
 T = TypeVar("T")
+CPU = torch.device("cpu")
 
 
 @runtime_checkable
@@ -45,7 +50,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     shard: Literal["replicate", "full"] = "replicate"
 
     @property
@@ -104,14 +109,20 @@ class World:
         return values
 
     def sum_gradients(self, module: nn.Module) -> None:
-        """Replace every gradient by its sum over ranks. FSDP has done so already."""
+        """Replace every gradient by its sum over ranks. FSDP has done so already.
+
+        A weight that no rank's rows reached keeps no gradient, as on one rank.
+        """
         if self.size == 1 or isinstance(module, FSDPModule):
             return
-        grads = [p.grad for p in module.parameters() if p.grad is not None]
-        flat = torch.cat([grad.flatten() for grad in grads])
+        weights = [p for p in module.parameters() if p.requires_grad]
+        flat = torch.cat([_gradient(p).flatten() for p in weights])
+        reached = torch.tensor([float(p.grad is not None) for p in weights], device=self.device)
         dist.all_reduce(flat)
-        for grad, total in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
-            grad.copy_(total.view_as(grad))
+        dist.all_reduce(reached)
+        totals = torch.split(flat, [p.numel() for p in weights])
+        for weight, total, ranks in zip(weights, totals, reached.tolist(), strict=True):
+            weight.grad = total.view_as(weight).clone() if ranks else None
 
     def from_main(self, make: Callable[[], T]) -> T:
         """Return what `make` returns on the main rank, on every rank. Errors are raised on all."""
@@ -149,13 +160,18 @@ class World:
         self.barrier()
         writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
         with _quiet_alone():
-            dcp.save(tensors, storage_writer=writer, no_dist=self.size == 1)
+            save(tensors, storage_writer=writer, no_dist=self.size == 1)
 
     def load_tensors(self, tensors: dict[str, torch.Tensor], folder: Path) -> None:
         """Fill tensors in place from a folder that any number of ranks wrote."""
         reader = HuggingFaceStorageReader(str(folder))
         with _quiet_alone():
-            dcp.load(tensors, storage_reader=reader, no_dist=self.size == 1)
+            load(tensors, storage_reader=reader, no_dist=self.size == 1)
+
+
+def _gradient(weight: nn.Parameter) -> torch.Tensor:
+    """Return a gradient, or zeros where this rank's rows did not reach the weight."""
+    return weight.grad if weight.grad is not None else torch.zeros_like(weight)
 
 
 @contextmanager

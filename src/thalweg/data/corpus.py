@@ -186,6 +186,10 @@ class _Order:
     seed: int
 
     def windows(self, rows: np.ndarray) -> np.ndarray:
+        """Return the window of each row, int64 [n]; the tokens and documents of a batch share it."""
+        return _windows_of(self, rows.tobytes())
+
+    def find(self, rows: np.ndarray) -> np.ndarray:
         n = -(-(len(open_store(self.store).tokens) - 1) // self.length)
         epochs, places = np.divmod(rows, n)
         if self.shuffled is None:
@@ -197,6 +201,11 @@ class _Order:
 
     def starts(self, rows: np.ndarray) -> tuple[Store, np.ndarray]:
         return open_store(self.store), self.windows(rows) * self.length
+
+
+@lru_cache(maxsize=256)
+def _windows_of(order: _Order, rows: bytes) -> np.ndarray:
+    return order.find(np.frombuffer(rows, np.int64))
 
 
 @dataclass(frozen=True)

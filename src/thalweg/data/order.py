@@ -13,6 +13,7 @@ Source: Black and Rogaway 2002, "Ciphers with arbitrary finite domains" (cycle w
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import isqrt
 
 import numpy as np
@@ -69,7 +70,7 @@ def place_of(index: Sequence[int] | np.ndarray, size: int, key: int) -> np.ndarr
 def _walk(index: Sequence[int] | np.ndarray, size: int, key: int, *, backwards: bool) -> np.ndarray:
     left = isqrt(max(size - 1, 0)) + 1
     right = -(-size // left)
-    keys = [_mix_int(key + (r + 1) * _GOLDEN) for r in range(_ROUNDS)]
+    keys = _round_keys(key)
     once = _undo if backwards else _apply
     out = once(np.array(index, np.uint64, ndmin=1), left, right, keys)
     outside = np.flatnonzero(out >= size)
@@ -111,5 +112,13 @@ def _mix(half: np.ndarray, key: int) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
-def _mix_int(key: int) -> int:
-    return int(_mix(np.array([key % 2**64], np.uint64), 0)[0])
+@lru_cache(maxsize=1024)
+def _round_keys(key: int) -> tuple[int, ...]:
+    """Return the key of each round: `_mix` of key + r * golden, in Python's integers."""
+    return tuple(_mix_int((key + (r + 1) * _GOLDEN) % 2**64) for r in range(_ROUNDS))
+
+
+def _mix_int(z: int) -> int:
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return z ^ (z >> 31)

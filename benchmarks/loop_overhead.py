@@ -1,0 +1,100 @@
+"""What the loop costs: everything outside forward, backward and optimizer step.
+
+A small decoder reads a mixture of three texts at weights that move, with a progress line, a run
+folder and the history; the time inside forward and backward, the gradient norm, clipping and the
+optimizer is taken off. Printed per step, and as a share of a step of 50 ms.
+
+    python benchmarks/loop_overhead.py [--steps 400] [--rows 16]
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from thalweg.core import learner as learner_file
+from thalweg.core.batch import Batch
+from thalweg.core.learner import Learner
+from thalweg.core.moves import Learn
+from thalweg.core.recipe import Phase, Recipe, Saves
+from thalweg.core.session import Session, train
+from thalweg.core.time import share
+from thalweg.core.time import steps as count
+from thalweg.data import Corpus, Mixture, build
+from thalweg.models import Transformer
+from thalweg.objectives import NextToken
+from thalweg.optim import AdamW, Optimizers
+from thalweg.report import Progress
+from thalweg.schedules import Blend, Wsd
+
+STEP_SECONDS = 0.05
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--rows", type=int, default=16)
+    chosen = parser.parse_args()
+    spent: dict[str, float] = {}
+    for owner, name in (
+        (Learner, "_backward"),
+        (Learner, "_norm"),
+        (Batch, "loaded"),
+        (Optimizers, "step"),
+        (Optimizers, "zero"),
+        (learner_file, "clip_grads_with_norm_"),
+    ):
+        setattr(owner, name, _timed(getattr(owner, name), name, spent))
+    with tempfile.TemporaryDirectory() as folder:
+        wall, marks = run(Path(folder), chosen.steps, chosen.rows)
+    reading = spent.pop("loaded")  # inside _backward, but the loop's own
+    inside = (sum(spent.values()) - reading) / chosen.steps
+    outside = wall / chosen.steps - inside
+    print(f"a step: {1e3 * wall / chosen.steps:.2f} ms, inside the model {1e3 * inside:.2f} ms")
+    print(f"outside: {1e3 * outside:.3f} ms = {100 * outside / STEP_SECONDS:.2f} % of 50 ms")
+    gaps = sorted(b - a for a, b in zip(marks, marks[1:], strict=False))
+    print(f"median step {1e3 * gaps[len(gaps) // 2]:.2f} ms")
+
+
+def run(folder: Path, steps: int, rows: int) -> tuple[float, list[float]]:
+    """Train; return the seconds of all steps but the first ten, scaled to all, and their marks."""
+    text = folder / "text.txt"
+    text.write_text(" ".join(f"word{i % 977} {i % 89}" for i in range(60_000)))
+    store = str(build(text, home=folder, progress=False).train)
+    names = ("a", "b", "c")
+    source = Mixture(
+        {name: Corpus(store, length=256, name=name) for name in names},
+        Blend({"a": 1.0, "b": 1.0, "c": 0.0}, {"a": 0.0, "b": 1.0, "c": 1.0}),
+    )
+    model = Transformer(vocabulary=320, width=16, layers=1, heads=1, positions=256)
+    rate = Wsd(1e-3, warmup=share(0.02), decay=share(0.2))
+    phase = Phase(steps, source, (Learn("policy", NextToken(), AdamW(lr=rate)),), rows=rows)
+    recipe = Recipe({"policy": model}, (phase,), saves=Saves(every=count(10**9)))
+    marks: list[float] = []
+    with Progress(steps=steps) as bar:
+        watchers = [lambda: bar.update, lambda: lambda report, timing: marks.append(now())]
+        train(recipe, folder / "run", session=Session(watchers))
+    return (marks[-1] - marks[0]) * steps / (steps - 1), marks
+
+
+def now() -> float:
+    """Return seconds that only rise."""
+    return time.perf_counter()
+
+
+def _timed(function: Callable[..., Any], name: str, spent: dict[str, float]) -> Callable[..., Any]:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        begin = now()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            spent[name] = spent.get(name, 0.0) + now() - begin
+
+    return timed
+
+
+if __name__ == "__main__":
+    main()
