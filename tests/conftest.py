@@ -1,4 +1,4 @@
-"""Set before torch is imported: few cores are shared by test workers, and nothing asks a network."""
+"""Set before torch is imported: workers share few cores, and nothing asks a network."""
 
 import os
 

@@ -79,17 +79,13 @@ class Lazy:
         """Read all rows: [R, ...]."""
         if len(self.readers) == 1:
             return self.readers[0](self.address)
-        out: torch.Tensor | None = None
-        for number, reader in enumerate(self.readers):
-            mine = np.flatnonzero(self.which == number)
-            if len(mine):
-                values = reader(self.address[mine])
-                if out is None:
-                    out = values.new_empty((len(self.which), *values.shape[1:]))
-                out[torch.from_numpy(mine)] = values
-        if out is None:
-            return self.readers[0](self.address)
-        return out
+        by_reader = np.argsort(self.which, kind="stable")
+        counts = np.bincount(self.which, minlength=len(self.readers))
+        address = np.split(self.address[by_reader], np.cumsum(counts)[:-1])
+        parts = [read(mine) for read, mine in zip(self.readers, address, strict=True) if len(mine)]
+        back = np.empty_like(by_reader)
+        back[by_reader] = np.arange(len(by_reader))
+        return torch.cat(parts or [self.readers[0](self.address)])[torch.from_numpy(back)]
 
     @staticmethod
     def cat(columns: Sequence["Lazy"]) -> "Lazy":

@@ -73,7 +73,7 @@ def decayed(recipe: Recipe, step: int, steps: int, shape: Schedule[Any]) -> Fork
 
 @dataclass(frozen=True)
 class Decay(Schedule[Any]):
-    """The trunk's rate up to a step, then its value there times a shape that ends with the phase."""
+    """The trunk's rate up to a step, then its value there times a shape until the phase ends."""
 
     trunk: Any
     """The rate of the trunk: a schedule or a number."""

@@ -1,6 +1,6 @@
 """Checkpoints: written to a temporary folder, synced, checksummed, renamed; never pickle.
 
-    checkpoints/step-00001200/state.json           the run's state, the recipe's record, file lengths
+    checkpoints/step-00001200/state.json           state, record of the recipe, lengths of files
                               MODEL/*.safetensors  weights and moments, each rank its shards
                               manifest.json        size and checksum of every file, written last
 

@@ -91,7 +91,7 @@ def _trial(
 def _tried(
     bench: Bench, phase: Phase, start: RunState, steps: int
 ) -> tuple[RunState, list[dict[str, float]], bool]:
-    """Run a trial; return its end, its reports, and whether it ended in a loss that is not finite."""
+    """Run a trial; return its end, its reports, and whether its loss became infinite or NaN."""
     memory = Memory()
     try:
         quiet = replace(bench, recorder=memory)

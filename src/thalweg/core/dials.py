@@ -11,7 +11,7 @@ from thalweg.core.protocols import Foreseen, Schedule
 from thalweg.core.recipe import Phase, scheduled
 from thalweg.core.state import RunState
 from thalweg.core.time import Span, Time
-from thalweg.core.tree import at, put, read_record
+from thalweg.core.tree import at, keys_of, put, reach, read_record
 from thalweg.errors import DialError
 from thalweg.optim import rates
 
@@ -44,6 +44,8 @@ class Dials:
     batch_tokens: int
     """Mean target tokens of a step; 0 where the source does not know."""
     schedules: Mapping[str, Schedule[Any]]
+    keys: Mapping[str, tuple[str | int, ...]]
+    """What leads to each schedule in the phase."""
     constants: Mapping[str, Any]
     """Overridden dials that are numbers."""
 
@@ -55,7 +57,9 @@ class Dials:
             phase = put(phase, path, value)
         steps, batch_tokens = phase_length(phase)
         constants = {path: v for path, v in values.items() if not isinstance(v, Schedule)}
-        return Dials(phase, steps, batch_tokens, scheduled(phase), constants)
+        schedules = scheduled(phase)
+        keys = {path: keys_of(phase, path) for path in schedules}
+        return Dials(phase, steps, batch_tokens, schedules, keys, constants)
 
     def time(self, state: RunState) -> Time:
         """Return the moment of the next step."""
@@ -71,15 +75,19 @@ class Dials:
             monitors=at(self.phase.monitors, time),
         )
 
-    def values(self, time: Time, live: Phase) -> dict[str, float]:
-        """Return `dial/PATH` for every schedule, every override and every learning rate."""
+    def values(self, live: Phase) -> dict[str, float]:
+        """Return `dial/PATH` for every schedule, every override and every learning rate.
+
+        Args:
+            live: What `live` returned.
+        """
         found: dict[str, Any] = dict(self.constants)
         for move in live.do:
             if isinstance(move, Learn):
                 found |= {f"{move.name}.optimizer.{k}": v for k, v in rates(move.optimizer).items()}
-        for path, schedule in self.schedules.items():
+        for path, keys in self.keys.items():
             if path not in found:
-                found[path] = at(schedule, time)
+                found[path] = reach(live, keys)
         return dict(_flat(found))
 
     def table(self, at_most: int = 1000) -> dict[str, dict[str, list[float]]]:
@@ -89,7 +97,7 @@ class Dials:
         out: dict[str, dict[str, list[float]]] = {}
         for step in grid.tolist():
             time = Time(step, self.steps, step * self.batch_tokens, step, self.batch_tokens)
-            for path, value in self.values(time, self.live(time)).items():
+            for path, value in self.values(self.live(time)).items():
                 column = out.setdefault(path.removeprefix("dial/"), {"step": [], "value": []})
                 column["step"].append(step)
                 column["value"].append(value)
@@ -129,13 +137,15 @@ def _targets_of_a_row(phase: Phase) -> float:
 
 def _steps_for_tokens(phase: Phase, count: float, width: float) -> tuple[int, int]:
     """Return the steps after which a (perhaps scheduled) batch has given `count` tokens."""
-    if not isinstance(phase.rows, Schedule):
-        per_step = round(phase.rows) * width
+    rows: Any = phase.rows
+    if not isinstance(rows, Schedule):
+        per_step = round(rows) * width
         return max(1, round(count / per_step)), round(per_step)
-    guess = max(1, round(count / (width * float(at(phase.rows, Time(0, 1))))))
+    first: Any = at(rows, Time(0, 1))
+    guess = max(1, round(count / (width * first)))
     for _ in range(20):
         grid = Time(np.arange(guess), guess, run_step=np.arange(guess))
-        total = float(np.sum(np.round(phase.rows(grid)))) * width
+        total = float(np.sum(np.round(rows(grid)))) * width
         better = max(1, round(guess * count / total))
         if better == guess:
             break
@@ -144,12 +154,11 @@ def _steps_for_tokens(phase: Phase, count: float, width: float) -> tuple[int, in
 
 
 def _mean_rows(phase: Phase, steps: int | None) -> float:
-    if not isinstance(phase.rows, Schedule):
-        return float(phase.rows)
-    if not steps:
-        return float(at(phase.rows, Time(0, steps)))
+    rows: Any = phase.rows
+    if not isinstance(rows, Schedule) or not steps:
+        return float(at(rows, Time(0, steps)))
     grid = np.unique(np.linspace(0, steps - 1, min(steps, 4096)).astype(int))
-    return float(np.mean(phase.rows(Time(grid, steps, run_step=grid))))
+    return float(np.mean(rows(Time(grid, steps, run_step=grid))))
 
 
 def _flat(found: Mapping[str, Any]) -> list[tuple[str, float]]:

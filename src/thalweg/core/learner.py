@@ -7,7 +7,7 @@ are split changes nothing but rounding.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import nn
@@ -75,7 +75,7 @@ class Learner:
         self.module = world.place(module)
         self.world = world
         self.dtype = dtype
-        self._call = torch.compile(self.module, dynamic=False) if compiled else self.module
+        self._call: Any = torch.compile(self.module, dynamic=False) if compiled else self.module
         self.spec: OptimizerSpec | None = None
         """The optimizer of the last step; its moments are in `tensors()`."""
         self._optimizers: Optimizers | None = None
@@ -103,7 +103,8 @@ class Learner:
         """
         optimizers = self._prepare(optimizer)
         optimizers.zero()
-        self.module.train()
+        if not self.module.training:
+            self.module.train()
         losses = self._backward(objective, batch, micro)
         norm = self._norm()
         learned = self._reduce(losses, norm, batch.rows)
@@ -165,9 +166,10 @@ class Learner:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return every tensor by name, sharing memory with the learner."""
-        found = {f"model.{k}": v for k, v in get_model_state_dict(self.module).items()}
+        model: Any = get_model_state_dict(self.module)
+        found: Snapshot = {f"model.{k}": v for k, v in model.items()}
         for number, one in enumerate(self._torch_optimizers()):
-            state = get_optimizer_state_dict(self.module, one)["state"]
+            state: Any = get_optimizer_state_dict(self.module, one)["state"]
             for parameter, values in state.items():
                 for key, value in values.items():
                     if isinstance(value, torch.Tensor):
@@ -197,7 +199,7 @@ class Learner:
             self.module.train(training)
 
     def flops(self, length: int) -> float:
-        """Return training FLOPs of a target token in rows of `length`: the model's own count, or 6 N."""
+        """Return training FLOPs of a target in rows of `length`: the model's own count, or 6 N."""
         if isinstance(self.module, Counted):
             return self.module.flops(length)
         return 6.0 * self.parameter_count()

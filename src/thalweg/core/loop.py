@@ -218,7 +218,7 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
         delivered={**state.delivered, **delivered},
         source=source,
     )
-    row = _row(report, dials, state, time, live)
+    row = _row(report, dials, state, live)
     return replace(state, last={"report": row, "rows": report.rows()}), ctx, seconds
 
 
@@ -230,11 +230,11 @@ def _due(monitor: Monitor, time: Time) -> bool:
     return done % max(every, 1) == 0 or done == time.steps
 
 
-def _row(report: Report, dials: Dials, state: RunState, time: Time, live: Phase) -> dict[str, Any]:
+def _row(report: Report, dials: Dials, state: RunState, live: Phase) -> dict[str, Any]:
     """Return the line of the history, in a fixed order."""
     head = {"phase": live.name, "tokens": state.run_tokens}
     sources = {f"tokens/{name}": count for name, count in state.delivered.items()}
-    return {**head, **report.values(), **dials.values(time, live), **sources}
+    return {**head, **report.values(), **dials.values(live), **sources}
 
 
 def _context(bench: Bench, dials: Dials, state: RunState, rows: int, report: Report) -> Context:

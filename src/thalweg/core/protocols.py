@@ -3,7 +3,7 @@
     Recipe   models, phases, seed                                  (core/recipe.py)
     Phase    steps, rows, source, do, controllers, monitors        (core/recipe.py)
       Source      gives the global batch and its own next state
-      Move        turns a batch into a batch: Learn trains, Score and Copy use models, the rest annotate
+      Move        turns a batch into a batch: Learn trains, Score and Copy use, others annotate
         Objective   what Learn minimises: a sum over rows
       Controller  looks at the run between steps and returns actions
       Monitor     measures, changes nothing
@@ -69,7 +69,7 @@ __all__ = [
 T_co = TypeVar("T_co", covariant=True)
 
 Dial: TypeAlias = Any
-"""A number, or a Schedule of numbers until the loop freezes it. Checked when the recipe is built."""
+"""A number, or a Schedule until the loop freezes it. Checked when the recipe is built."""
 
 State: TypeAlias = Any
 """Plain data: dicts with string keys, lists, numbers, strings, booleans, None, tensors."""
@@ -111,7 +111,7 @@ class Context:
     """Add a line to the run's events: what happened, for people."""
 
     def rng(self, *key: str | int) -> np.random.Generator:
-        """Return the generator of this run for a key. Name what you draw, and the step if it matters."""
+        """Return this run's generator for a key: what is drawn, and the step if it matters."""
         return rng(self.seed, *key)
 
 
@@ -133,7 +133,7 @@ class Source(Protocol):
         ...
 
     def next(self, state: State, ctx: Context) -> "tuple[Batch, State]":
-        """Return the GLOBAL batch of about `ctx.rows` rows, and the next state. `state` is not changed."""
+        """Return the GLOBAL batch of about `ctx.rows` rows, and the next state; change nothing."""
         ...
 
 
@@ -152,7 +152,7 @@ class Foreseen(Protocol):
         ...
 
     def shares(self, time: Time) -> Mapping[str, Any]:
-        """Return the planned share of rows of each name: numbers, or arrays when `time` is a plan."""
+        """Return the planned share of rows of each name: numbers, or arrays if `time` is a plan."""
         ...
 
     @property
@@ -162,7 +162,7 @@ class Foreseen(Protocol):
 
 
 class Loss(NamedTuple):
-    """What an objective returns. Everything is a sum over rows, so any split gives the same total."""
+    """What an objective returns. Everything is a sum over rows, so any split gives one total."""
 
     value: "torch.Tensor"
     """float32 scalar, to be minimised; the weight column makes it a mean."""
@@ -178,7 +178,7 @@ class Scored(NamedTuple):
     loss: "torch.Tensor | None"
     """float32 scalar, minus the sum of weight * logprobs; None when no weight was given."""
     logprobs: "torch.Tensor"
-    """float32 [R, T]: log-prob of each target, nats. Differentiable only when no weight was given."""
+    """float32 [R, T]: log-prob of each target, nats. Differentiable if no weight was given."""
 
 
 class Objective(Protocol):
@@ -285,7 +285,7 @@ class Controller(Protocol):
         ...
 
     def act(self, state: State, ctx: Context) -> tuple[Sequence[Action], State]:
-        """Return what to do now, and the next state. Pure; called after each step and each Trial."""
+        """Return what to do now, and the next state. Pure; called after each step and Trial."""
         ...
 
 

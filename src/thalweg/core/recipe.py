@@ -17,7 +17,7 @@ class Phase:
     """A stretch of a run with one source and one list of moves."""
 
     steps: int | Span | None
-    """Length: steps, `tokens(2e9)`, or None for endless (until a controller or a signal ends it)."""
+    """Length: steps, `tokens(2e9)`, or None for endless (a controller or a signal ends it)."""
     source: Source
     """Where batches come from."""
     do: tuple[Move, ...]
@@ -78,7 +78,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper says, as something that can fail. An arm is a recipe, or a function of a seed."""
+    """What a paper says, as something that can fail. An arm is a recipe or a function of a seed."""
 
     paper: str
     """arXiv number or reference."""
@@ -178,7 +178,7 @@ def _check_dial(path: str, value: Any) -> None:
 
 
 def _holds_functions(path: str) -> bool:
-    """Return whether this field is meant to hold a function: `fn`, `loss`, `filter` and the like."""
+    """Return whether this field is meant to hold a function: `fn`, `filter` and the like."""
     return path.rsplit(".", 1)[-1] in {"fn", "function", "keep", "filter", "reward", "judge"}
 
 

@@ -1,4 +1,4 @@
-"""Randomness is a function: the same seed and key give the same draws. There is no state to save."""
+"""Randomness is a function: the same seed and key give the same draws. No state to save."""
 
 import hashlib
 

@@ -21,7 +21,7 @@ from thalweg.core.protocols import Schedule
 from thalweg.core.time import Time
 from thalweg.errors import DialError, RecipeError, did_you_mean
 
-__all__ = ["at", "differences", "find_path", "flatten", "get", "put", "read_record", "record"]
+__all__ = ["at", "differences", "find_path", "flatten", "get", "keys_of", "put", "reach", "read_record", "record"]
 
 Key: TypeAlias = str | int
 Keys: TypeAlias = tuple[Key, ...]
@@ -79,6 +79,18 @@ def get(tree: Any, path: str) -> Any:
     return flatten(tree)[find_path(tree, path)]
 
 
+def keys_of(tree: Any, path: str) -> Keys:
+    """Return the fields, keys and positions that lead to a full path; for `reach`."""
+    return _places(tree)[path][0]
+
+
+def reach(tree: Any, keys: Keys) -> Any:
+    """Return what stands at the end of `keys` in a tree of the same form; faster than `get`."""
+    for key in keys:
+        tree = tree[key] if isinstance(tree, Mapping | tuple) else getattr(tree, str(key))
+    return tree
+
+
 def put(tree: T, path: str, value: Any) -> T:
     """Return the tree with another value at a path (or unique ending). The tree is not changed.
 
@@ -105,7 +117,8 @@ def at(tree: T, time: Time) -> T:
         return frozen
     if _is_node(tree):
         changed: dict[str, Any] = {}
-        for name in _field_names(type(tree)):
+        kind: type = type(tree)
+        for name in _field_names(kind):
             old = getattr(tree, name)
             new = at(old, time)
             if new is not old:

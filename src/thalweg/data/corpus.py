@@ -25,6 +25,8 @@ from thalweg.errors import DataError, DialError
 
 __all__ = ["Corpus"]
 
+_BLOCK = 256  # rows whose windows are looked up at once
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -132,7 +134,8 @@ class Corpus:
             StateError: The state belongs to other data.
             DataError: `max_epochs` does not leave `ctx.rows` rows.
         """
-        check_fingerprint(state, open_store(self.store).fingerprint, self.store)
+        store = open_store(self.store)
+        check_fingerprint(state, store.fingerprint, self.store)
         if self.max_epochs is not None and self.room(state, ctx) < ctx.rows:
             raise spent(self.name, self.max_epochs, self.store)
         first = int(state["row"])
@@ -140,7 +143,7 @@ class Corpus:
         order = _Order(self.store, self.length, self.name if self.shuffle else None, ctx.seed)
         columns: dict[str, Column] = {
             "tokens": Lazy.of(_Tokens(order), rows),
-            "weight": self._weight(rows, ctx.seed),
+            "weight": self._weight(rows, len(store.tokens) - 1, ctx.seed),
             "source": torch.zeros(len(rows), dtype=torch.int64),
             "id": torch.from_numpy(rows),
         }
@@ -151,11 +154,11 @@ class Corpus:
     def window(self, row: int, seed: int) -> int:
         """Return which window of the stream a row of the run shows; the `id` column is the row."""
         order = _Order(self.store, self.length, self.name if self.shuffle else None, seed)
-        return int(order.windows(np.array([row]))[0])
+        return int(order.windows(np.array([row]), self.windows)[0])
 
-    def _weight(self, rows: np.ndarray, seed: int) -> torch.Tensor:
+    def _weight(self, rows: np.ndarray, size: int, seed: int) -> torch.Tensor:
         """Return ones [R, L]; zeros behind the end of the stream, in the one row that shows it."""
-        n, filled = self.windows, self.size % self.length
+        n, filled = -(-size // self.length), size % self.length
         weight = torch.ones(1, 1).expand(len(rows), self.length)
         if not filled or not len(rows):
             return weight
@@ -185,27 +188,29 @@ class _Order:
     shuffled: str | None
     seed: int
 
-    def windows(self, rows: np.ndarray) -> np.ndarray:
-        """Return the window of each row, int64 [n]; the tokens and documents of a batch share it."""
-        return _windows_of(self, rows.tobytes())
-
-    def find(self, rows: np.ndarray) -> np.ndarray:
-        n = -(-(len(open_store(self.store).tokens) - 1) // self.length)
-        epochs, places = np.divmod(rows, n)
-        if self.shuffled is None:
-            return places
-        for epoch in np.unique(epochs).tolist():
-            mine = epochs == epoch
-            places[mine] = permute(places[mine], n, order_key(self.seed, self.shuffled, epoch))
-        return places
+    def windows(self, rows: np.ndarray, n: int) -> np.ndarray:
+        """Return which of n windows each row shows, int64 [rows]."""
+        blocks = np.unique(rows // _BLOCK)
+        table = np.concatenate([_windows_of(self, n, block) for block in blocks.tolist()])
+        found: np.ndarray = table[np.searchsorted(blocks, rows // _BLOCK) * _BLOCK + rows % _BLOCK]
+        return found
 
     def starts(self, rows: np.ndarray) -> tuple[Store, np.ndarray]:
-        return open_store(self.store), self.windows(rows) * self.length
+        store = open_store(self.store)
+        return store, self.windows(rows, -(-(len(store.tokens) - 1) // self.length)) * self.length
 
 
 @lru_cache(maxsize=256)
-def _windows_of(order: _Order, rows: bytes) -> np.ndarray:
-    return order.find(np.frombuffer(rows, np.int64))
+def _windows_of(order: _Order, n: int, block: int) -> np.ndarray:
+    """Return the windows of a block of rows: looked up together, since a call costs more than rows."""
+    rows = np.arange(block * _BLOCK, (block + 1) * _BLOCK, dtype=np.int64)
+    epochs, places = np.divmod(rows, n)
+    if order.shuffled is None:
+        return places
+    for epoch in np.unique(epochs).tolist():
+        mine = epochs == epoch
+        places[mine] = permute(places[mine], n, order_key(order.seed, order.shuffled, epoch))
+    return places
 
 
 @dataclass(frozen=True)
