@@ -11,6 +11,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -51,7 +52,7 @@ def main() -> None:
         setattr(owner, name, _timed(getattr(owner, name), name, spent))
     with tempfile.TemporaryDirectory() as folder:
         marks = run(Path(folder), chosen.steps, chosen.rows, spent)
-    steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(marks[10:], marks[11:], strict=False)]
+    steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(marks[10:])]
     outside = sorted(whole - inside for whole, inside in steps)
     half = outside[len(outside) // 2]
     print(f"a step: {1e3 * median(whole for whole, _ in steps):.2f} ms (median)")
@@ -59,9 +60,7 @@ def main() -> None:
     print(f"that is {100 * half / STEP_SECONDS:.2f} % of a step of 50 ms")
 
 
-def run(
-    folder: Path, steps: int, rows: int, spent: dict[str, float]
-) -> list[tuple[float, float]]:
+def run(folder: Path, steps: int, rows: int, spent: dict[str, float]) -> list[tuple[float, float]]:
     """Train; return the clock, and the seconds spent in the model so far, after each step."""
     text = folder / "text.txt"
     text.write_text(" ".join(f"word{i % 977} {i % 89}" for i in range(60_000)))

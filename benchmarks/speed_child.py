@@ -14,7 +14,15 @@ from statistics import median
 
 import numpy as np
 
-SHAPE = {"vocab": 4096, "dim": 256, "layers": 8, "heads": 8, "hidden": 1024, "seq": 256, "batch": 16}
+SHAPE = {
+    "vocab": 4096,
+    "dim": 256,
+    "layers": 8,
+    "heads": 8,
+    "hidden": 1024,
+    "seq": 256,
+    "batch": 16,
+}
 LR, WARM = 1e-3, 4
 
 
@@ -84,12 +92,14 @@ def ours(
     recipe = Recipe(
         {"policy": Pretrained(str(scratch / "weights"))},
         (phase,),
-        compute=Compute(dtype="bfloat16" if precision == "bfloat16" else "float32", compile=compiled),
+        compute=Compute(
+            dtype="bfloat16" if precision == "bfloat16" else "float32", compile=compiled
+        ),
         saves=Saves(every=count(10**9)),
     )
     times, losses = [], []
 
-    def watch(report, timing) -> None:  # noqa: ANN001
+    def watch(report, timing) -> None:
         times.append(time.perf_counter())
         losses.append(report["loss"])
 
@@ -219,7 +229,14 @@ def limit(
     n, d, h = SHAPE["seq"] * SHAPE["batch"], SHAPE["dim"], SHAPE["hidden"]
     shapes = [(d, 3 * d), (d, d), (d, 2 * h), (h, d)] * SHAPE["layers"] + [(d, SHAPE["vocab"])]
     low = torch.bfloat16
-    made = {s: (torch.randn(n, s[0], dtype=low), torch.randn(s, dtype=low), torch.randn(n, s[1], dtype=low)) for s in set(shapes)}  # noqa: E501
+    made = {
+        s: (
+            torch.randn(n, s[0], dtype=low),
+            torch.randn(s, dtype=low),
+            torch.randn(n, s[1], dtype=low),
+        )
+        for s in set(shapes)
+    }
     width = d // SHAPE["heads"]
     heads = (SHAPE["batch"], SHAPE["heads"], SHAPE["seq"], width)
     q, k, v = (torch.randn(heads, dtype=low, requires_grad=True) for _ in range(3))

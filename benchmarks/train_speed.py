@@ -5,8 +5,8 @@ a process of its own, in turns, several rounds; ratios are taken within a round.
 every round: the limit, that is the model's own matrix products and attention and nothing else.
 
     python benchmarks/train_speed.py                    # ours, Trainer, limit
-    python benchmarks/train_speed.py --litgpt PYTHON    # and litgpt, from an environment of its own
-    python benchmarks/train_speed.py --equal            # loss after 200 steps, same data and weights
+    python benchmarks/train_speed.py --litgpt PYTHON    # and litgpt, in its own environment
+    python benchmarks/train_speed.py --equal            # losses after 200 steps, same data
 """
 
 import argparse
@@ -19,7 +19,15 @@ from pathlib import Path
 from statistics import median
 
 HERE = Path(__file__).parent
-SHAPE = {"vocab": 4096, "dim": 256, "layers": 8, "heads": 8, "hidden": 1024, "seq": 256, "batch": 16}
+SHAPE = {
+    "vocab": 4096,
+    "dim": 256,
+    "layers": 8,
+    "heads": 8,
+    "hidden": 1024,
+    "seq": 256,
+    "batch": 16,
+}
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from thalweg.core.batch import Batch
 from thalweg.core.protocols import Action, Context, Loss, State
 
-__all__ = ["Lines", "Linear2", "Script", "Squared"]
+__all__ = ["Linear2", "Lines", "Script", "Squared"]
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,13 @@ def lab_recipe(
     *script: tuple[int, tuple[Action, ...]],
     lr: Dial = Linear(0.1, 0.0),
     optimizer: OptimizerSpec | None = None,
+    hidden: int = 4,
     saves: Saves = Saves(every=count(3), last=2, milestone=count(100)),
 ) -> Recipe:
     learn = Learn("policy", lab.Squared(), optimizer or AdamW(lr=lr))
     controllers = (lab.Script(tuple(script)),) if script else ()
     phase = Phase(steps, lab.Lines(), (learn,), rows=8, controllers=controllers)
-    return Recipe({"policy": lab.Linear2(hidden=4)}, (phase,), saves=saves)
+    return Recipe({"policy": lab.Linear2(hidden=hidden)}, (phase,), saves=saves)
 
 
 def start(folder: Path, recipe: Recipe, session: Session = Session()) -> RunState:
@@ -65,7 +66,7 @@ def tensors(folder: Path) -> dict[str, list[float]]:
     found = {}
     for file in sorted(last.rglob("*.safetensors")):
         with safe_open(file, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118  # not a mapping
+            for name in opened.keys():  # not a mapping
                 found[f"{file.parent.name}.{name}"] = opened.get_tensor(name).double().tolist()
     return found
 

@@ -1,4 +1,4 @@
-"""Lets the reference read the docstring section `Example:` as `Examples:`, which its parser knows."""
+"""Let the reference read the section `Example:` of a docstring as `Examples:`, which it knows."""
 
 from typing import Any
 

@@ -66,7 +66,9 @@ def branch(
     run: Run,
     changes: Annotated[list[str] | None, typer.Argument(help="path=value ...")] = None,
     at: Annotated[int | None, typer.Option(help="Step of the run; its end if not given.")] = None,
-    decay: Annotated[int | None, typer.Option(help="Let the rate decay over this many steps.")] = None,
+    decay: Annotated[
+        int | None, typer.Option(help="Let the rate decay over this many steps.")
+    ] = None,
     name: Name = "",
     quiet: Quiet = False,
 ) -> None:
@@ -125,7 +127,9 @@ def sample(
     prompt: Annotated[list[str], typer.Option(help="Text to go on from; repeatable.")] = [],  # noqa: B006
     tokens: Annotated[int, typer.Option(help="Tokens to write.")] = 120,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.8,
-    top_p: Annotated[float, typer.Option(help="Of the likeliest tokens with this probability.")] = 0.95,
+    top_p: Annotated[
+        float, typer.Option(help="Of the likeliest tokens with this probability.")
+    ] = 0.95,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
 ) -> None:
     """Let a run's model write."""
@@ -133,7 +137,12 @@ def sample(
 
     prompts = tuple(prompt) or finish.PROMPTS
     rows = finish.sample(
-        launch.find_run(run), prompts, tokens=tokens, temperature=temperature, top_p=top_p, seed=seed
+        launch.find_run(run),
+        prompts,
+        tokens=tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
     )
     for text, more in rows:
         print(f"--- {text!r}\n{text}{more}\n")
@@ -142,7 +151,9 @@ def sample(
 @app.command()
 def evaluate(
     run: Run,
-    data: Annotated[list[str], typer.Option(help="Text; the run's held-out text if not given.")] = [],  # noqa: B006
+    data: Annotated[
+        list[str], typer.Option(help="Text; the run's held-out text if not given.")
+    ] = [],  # noqa: B006
     field: Annotated[str, typer.Option(help="Where JSON lines have their text.")] = "text",
 ) -> None:
     """Measure the loss of a run's model on text, nats per token."""
@@ -247,7 +258,12 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
         list[str] | None, typer.Argument(help="path=value: a value at any place of the recipe.")
     ]
     sinks = Annotated[list[str] | None, typer.Option(help="tensorboard or wandb; repeat for both.")]
-    ours = [("changes", changes, None), ("run", Name, ""), ("sink", sinks, None), ("quiet", Quiet, False)]
+    ours = [
+        ("changes", changes, None),
+        ("run", Name, ""),
+        ("sink", sinks, None),
+        ("quiet", Quiet, False),
+    ]
     parameters += [inspect.Parameter(n, keyword, default=d, annotation=a) for n, a, d in ours]
     return inspect.Signature(parameters)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from thalweg.core.learner import Learner
@@ -9,6 +10,8 @@ from thalweg.core.moves import Learn
 from thalweg.core.plan import Plan
 from thalweg.core.protocols import Foreseen
 from thalweg.core.recipe import CopyOf, Recipe
+from thalweg.core.time import Time
+from thalweg.core.tree import at
 from thalweg.core.world import World
 from thalweg.report.numbers import bytes_text, count_text, number_text
 
@@ -96,7 +99,8 @@ def _activations(recipe: Recipe, model: str, learner: Learner, length: int) -> i
         (m, phase.rows) for phase in recipe.phases for m in phase.do
         if isinstance(m, Learn) and m.model == model
     )  # fmt: skip
-    tokens = learn.micro if learn.micro is not None else int(rows) * max(length, 1)
+    most = max(np.atleast_1d(at(rows, Time(np.arange(64), 64, run_step=np.arange(64)))).tolist())
+    tokens = learn.micro if isinstance(learn.micro, int) else round(most) * max(length, 1)
     widths = sum(min(p.shape) for p in learner.module.parameters() if p.ndim == 2)
     size = 2 if recipe.compute.dtype == "bfloat16" or torch.cuda.is_available() else 4
     return int(tokens * widths * size * 3)

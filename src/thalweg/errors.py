@@ -1,13 +1,13 @@
 """Every error Thalweg raises on purpose. The ground floor: imports nothing.
 
     ThalwegError
-    +-- RecipeError (also ValueError)   the recipe cannot run: raised when it is built, at the latest before step 0
-    |   +-- DialError                   a number or schedule is out of range, or needs a horizon there is none
-    |   +-- ColumnError                 a part needs a column that nothing before it makes
-    +-- DataError (also ValueError)     text, tokens or a tokenizer cannot be read as asked
-    +-- StateError                      a run folder or checkpoint does not fit, is damaged, or is in use
-    +-- Diverged                        a loss or gradient is not finite; raised before the optimizer step
-    +-- NotReproduced                   a claim of the atlas failed
+    +-- RecipeError (a ValueError)   the recipe cannot run: at the latest before step 0
+    |   +-- DialError                a number or schedule is out of range, or lacks its clock
+    |   +-- ColumnError              a part needs a column that nothing before it makes
+    +-- DataError (a ValueError)     text, tokens or a tokenizer cannot be read as asked
+    +-- StateError                   a run folder or checkpoint does not fit or is damaged
+    +-- Diverged                     a loss or gradient is not finite: before the optimizer step
+    +-- NotReproduced                a claim of the atlas failed
 
 A message has four parts, and the constructor asks for all of them: what was given, what was
 expected, where, and what to write instead.

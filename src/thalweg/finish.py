@@ -29,7 +29,9 @@ PROMPTS = ("import ", "def ", "The ")
 """What a run is asked to go on from when nobody says."""
 
 
-def open_learner(run: Path, model: str = "policy", step: int | None = None) -> tuple[Recipe, Learner]:
+def open_learner(
+    run: Path, model: str = "policy", step: int | None = None
+) -> tuple[Recipe, Learner]:
     """Return a run's recipe and a model of it with the weights of its newest whole checkpoint.
 
     Args:
@@ -119,7 +121,7 @@ def finish(run: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
 
 
 def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str:
-    """Return a text that shows what a step of a run saw: source, row number and text of each row."""
+    """Return what a step of a run saw: source, row number and text of each row."""
     recipe, file = open_run(run)
     batch, names = batch_at(run, recipe, step, finder(file))
     folder = tokenizer_folder(recipe)

@@ -1,4 +1,4 @@
-"""From a request to a run: recipes by name or file, options, overrides, signals, what follows a run.
+"""From a request to a run: recipes by name or file, overrides, signals, what follows a run.
 
 `cli.py` only parses; what it asks for stands here.
 """
@@ -23,16 +23,16 @@ from thalweg.core.branch import branch as forked
 from thalweg.core.checkpoint import checkpoints, step_of
 from thalweg.core.dials import phase_length
 from thalweg.core.names import load_file
-from thalweg.core.protocols import Schedule
 from thalweg.core.plan import plan
+from thalweg.core.protocols import Schedule
 from thalweg.core.recipe import Recipe, check
 from thalweg.core.session import Origin, Session, open_run, resume, train
 from thalweg.core.state import RunState
 from thalweg.core.tree import put
 from thalweg.data import build
 from thalweg.data.build import home_folder
-from thalweg.errors import RecipeError, StateError, did_you_mean
 from thalweg.describe import description
+from thalweg.errors import RecipeError, StateError, did_you_mean
 from thalweg.evaluate import HeldOutLoss
 from thalweg.recipes import summaries
 from thalweg.recipes.parts import named_files
@@ -41,6 +41,7 @@ from thalweg.schedules import OneMinusSqrt
 
 __all__ = [
     "Interrupt",
+    "Origin",
     "Request",
     "find_recipe",
     "find_run",
@@ -382,7 +383,9 @@ def read_samples(folder: Path) -> list[tuple[str, str]]:
 def _grafted(parent: Path, fork: Fork, name: str) -> Path:
     folder = new_run(name, name)
     start = graft(parent, folder, fork)
-    print(f"{folder.name}: leaves {parent.name} at step {fork.step}, from its checkpoint at {start}")
+    print(
+        f"{folder.name}: leaves {parent.name} at step {fork.step}, from its checkpoint at {start}"
+    )
     for change in fork.changes:
         print(f"  {change}")
     return folder

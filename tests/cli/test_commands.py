@@ -117,10 +117,35 @@ def test_a_recipe_file_of_ones_own_is_trained_and_resumed_from_its_copy(shell):
 def test_sft_trains_on_answers_only_and_continues_from_a_run(shell):
     rows = [{"q": f"what is {i}?", "a": f"it is {i}"} for i in range(60)]
     (shell.folder / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    shell("train", "pretrain", "--data", "a.txt", "--steps", "2", "--length", "64", *TINY[:4], "--quiet")
-    fields = ["--prompt", "q", "--answer", "a", "--length", "64", "--batch", "2", "--steps", "2",
-              "--held-out", "0.2"]
-    code, out, err = shell("train", "sft", "--model", "pretrain-1", "--data", "chat.jsonl", *fields, "--quiet")
+    shell(
+        "train",
+        "pretrain",
+        "--data",
+        "a.txt",
+        "--steps",
+        "2",
+        "--length",
+        "64",
+        *TINY[:4],
+        "--quiet",
+    )
+    fields = [
+        "--prompt",
+        "q",
+        "--answer",
+        "a",
+        "--length",
+        "64",
+        "--batch",
+        "2",
+        "--steps",
+        "2",
+        "--held-out",
+        "0.2",
+    ]
+    code, out, err = shell(
+        "train", "sft", "--model", "pretrain-1", "--data", "chat.jsonl", *fields, "--quiet"
+    )
     assert code == 0, err
     assert "sft-1: 2 steps" in out
     code, out, err = shell(

@@ -22,7 +22,9 @@ class Shelf:
 
     def __call__(self, address: np.ndarray) -> torch.Tensor:
         self.asked += address.tolist()
-        return torch.from_numpy(address)[:, None] * self.scale + torch.zeros(1, 2, dtype=torch.int64)
+        return torch.from_numpy(address)[:, None] * self.scale + torch.zeros(
+            1, 2, dtype=torch.int64
+        )
 
 
 def lazy(shelf: Shelf, *address: int) -> Batch:

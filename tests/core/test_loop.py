@@ -47,7 +47,7 @@ def test_rows_of_a_scheduled_batch_are_rounded_as_they_are_planned():
     learn = Learn("policy", Squared(), SGD(0.1))
     phase = Phase(8, source, (learn,), rows=Linear(2.0, 5.0))
     history = play(Recipe({"policy": Linear2()}, (phase,)))[2].history
-    given = [b["tokens"] - a for a, b in zip([0, *[r["tokens"] for r in history]], history)]  # noqa: B905, RUF005
+    given = [b["tokens"] - a for a, b in zip([0, *[r["tokens"] for r in history]], history)]  # noqa: B905
     assert given == [round(2 + 3 * step / 8) for step in range(8)]
 
 

@@ -103,9 +103,9 @@ def test_a_kept_trial_is_a_run_of_its_own_and_not_the_trunk(whole):
 
 
 def test_tensors_in_a_source_state_survive(tmp_path):
-    from thalweg.core.state import RunState
-
     import torch
+
+    from thalweg.core.state import RunState
 
     state = RunState(source={"rows": torch.tensor([[1, 2], [3, 4]]), "x": [torch.rand(3)]})
     read = RunState.from_json(json.loads(json.dumps(state.to_json())))
@@ -289,24 +289,41 @@ from run_helpers import lab_recipe, start
 from thalweg.errors import StateError
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
-    start(Path(sys.argv[1]), lab_recipe(40))
+    start(Path(sys.argv[1]), lab_recipe(40, hidden=int(sys.argv[3])))
 except StateError as error:
     print(error)
     sys.exit(3)
 """
 
 
-@pytest.mark.parametrize("room", [4000, 9000])
-def test_a_disk_without_room_stops_the_run_and_loses_nothing(tmp_path, room):
-    folder = tmp_path / "run"
-    command = [sys.executable, "-c", FULL, str(folder), str(room)]
+def without_room(folder: Path, room: int, hidden: int) -> str:
+    command = [sys.executable, "-c", FULL, str(folder), str(room), str(hidden)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 3, done.stderr[-2000:]
-    for part in ("expected:", "where:", "make room, then: thalweg resume run"):
-        assert part in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("room", "hidden", "what"),
+    [
+        pytest.param(4000, 4, "history.jsonl cannot be written", marks=pytest.mark.slow),
+        (12000, 256, "the checkpoint cannot be written"),
+    ],
+)
+def test_a_disk_without_room_stops_the_run_and_loses_nothing(tmp_path, room, hidden, what):
+    folder = tmp_path / "run"
+    said = without_room(folder, room, hidden)
+    for part in (what, "expected:", "where:", "make room, then: thalweg resume run"):
+        assert part in said
     resume(folder)
-    start(tmp_path / "whole", lab_recipe(40))
+    start(tmp_path / "whole", lab_recipe(40, hidden=hidden))
     same(folder, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_run_that_finds_no_room_at_its_start_leaves_nothing(tmp_path):
+    assert "a folder that cannot be written" in without_room(tmp_path / "run", 1000, 4)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- what is kept

@@ -116,10 +116,13 @@ def extended(recipe: Recipe, steps: int) -> Fork:
             write="thalweg resume RUN: it goes on by itself",
         )
     longer = replace(_warmed(last, length), steps=length + steps)
-    agree = _first_difference(last, longer, length)
+    agree, dial = _first_difference(last, longer, length)
     before = sum(phase_length(phase)[0] or 0 for phase in recipe.phases[:-1])
-    changed = (f"{last.name}.steps: {length} -> {length + steps}",)
-    return Fork(replace(recipe, phases=(*recipe.phases[:-1], longer)), before + agree, changed)
+    changed = [f"{last.name}.steps: {length} -> {length + steps}"]
+    if dial:
+        changed.append(f"{dial} depends on the length: it differs from step {before + agree} on")
+    phases = (*recipe.phases[:-1], longer)
+    return Fork(replace(recipe, phases=phases), before + agree, tuple(changed))
 
 
 def branch(recipe: Recipe, step: int, values: Mapping[str, Any]) -> Fork:
@@ -244,10 +247,13 @@ def _rates(phase: Phase) -> dict[str, Any]:
     return {path: get(phase, path) for path in paths}
 
 
-def _first_difference(old: Phase, new: Phase, length: int) -> int:
-    """Return the first step of the phase at which a dial of the two differs; `length` if none."""
+def _first_difference(old: Phase, new: Phase, length: int) -> tuple[int, str]:
+    """Return the first step of the phase at which a dial of the two differs, and that dial.
+
+    `length` and an empty string where none does.
+    """
     grid = np.arange(length)
-    first = length
+    first, dial = length, ""
     before, after = (Dials.of(phase, {}, lambda name: None) for phase in (old, new))
     for path, schedule in before.schedules.items():
         times = [
@@ -259,8 +265,9 @@ def _first_difference(old: Phase, new: Phase, length: int) -> int:
             for s, t in zip((schedule, after.schedules[path]), times, strict=True)
         ]
         differs = np.flatnonzero((values[0] != values[1]).any(0))
-        first = min(first, int(differs[0])) if len(differs) else first
-    return first
+        if len(differs) and differs[0] < first:
+            first, dial = int(differs[0]), path
+    return first, dial
 
 
 def _columns(value: Any, length: int) -> np.ndarray:

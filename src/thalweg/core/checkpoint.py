@@ -157,7 +157,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """Give a folder to fill that stands as `folder` at the end: whole, or not at all.
 
     Raises:
-        StateError: The folder exists.
+        StateError: The folder exists, or cannot be written.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
@@ -168,7 +168,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
         temporary.rename(folder)
     except OSError as error:
         if not folder.exists():
-            raise
+            raise StateError(
+                f"a folder that cannot be written: {error}",
+                expected="a disk with room, and the right to write there",
+                where=str(folder.parent),
+                write="make room, or another place: THALWEG_HOME=...",
+            ) from error
         raise StateError(
             f"run '{folder.name}' exists",
             expected="a new name",

@@ -195,10 +195,11 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
     live = dials.live(time)
     report = Report(live.source.names)
     ctx = _context(bench, dials, state, live.rows, report)
-    batch, source = live.source.next(state.source, ctx)
     try:
-        for move in live.do:
-            batch = move(batch, ctx)
+        with bench.world.draws(bench.recipe.seed, state.run_step):
+            batch, source = live.source.next(state.source, ctx)
+            for move in live.do:
+                batch = move(batch, ctx)
     except Diverged as error:
         raise _located(error, bench, state) from error
     seconds = clock.perf_counter() - begin

@@ -266,8 +266,8 @@ class RunFolder:
         """Return whether a checkpoint stands at the start, or at a multiple of the milestone."""
         try:
             state = RunState.from_json(read_state(path)["state"])
-        except (OSError, ValueError, KeyError):  # damaged: not ours to throw away
-            return True
+        except (OSError, ValueError, KeyError):  # damaged, and newer ones stand
+            return False
         return state.step % self._apart(state.phase)[1] == 0
 
 

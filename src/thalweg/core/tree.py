@@ -21,7 +21,18 @@ from thalweg.core.protocols import Schedule
 from thalweg.core.time import Time
 from thalweg.errors import DialError, RecipeError, did_you_mean
 
-__all__ = ["at", "differences", "find_path", "flatten", "get", "keys_of", "put", "reach", "read_record", "record"]
+__all__ = [
+    "at",
+    "differences",
+    "find_path",
+    "flatten",
+    "get",
+    "keys_of",
+    "put",
+    "reach",
+    "read_record",
+    "record",
+]
 
 Key: TypeAlias = str | int
 Keys: TypeAlias = tuple[Key, ...]
@@ -87,7 +98,10 @@ def keys_of(tree: Any, path: str) -> Keys:
 def reach(tree: Any, keys: Keys) -> Any:
     """Return what stands at the end of `keys` in a tree of the same form; faster than `get`."""
     for key in keys:
-        tree = tree[key] if isinstance(tree, Mapping | tuple) else getattr(tree, str(key))
+        if isinstance(tree, tuple):
+            tree = tree[int(key)]
+        else:
+            tree = tree[key] if isinstance(tree, Mapping) else getattr(tree, str(key))
     return tree
 
 

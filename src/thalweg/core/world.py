@@ -4,6 +4,7 @@ A world of one process does nothing. With several (torchrun), each rank takes an
 part of every batch; gradients and metrics are SUMS over ranks, because losses are sums over rows.
 """
 
+import atexit
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
@@ -26,6 +28,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from thalweg.core.batch import Batch
+from thalweg.core.rng import key_seed
 from thalweg.errors import RecipeError
 
 __all__ = ["World", "open_world"]
@@ -148,6 +151,13 @@ class World:
         dist.all_reduce(value)
         return bool(value.item() > 0)
 
+    @contextmanager
+    def draws(self, seed: int, run_step: int) -> Iterator[None]:
+        """Make what modules draw from torch's own generator (dropout) a function of the step."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(key_seed(seed, "torch", run_step, self.rank))
+            yield
+
     def barrier(self) -> None:
         """Wait for every rank."""
         if self.size > 1:
@@ -159,13 +169,13 @@ class World:
             folder.mkdir(parents=True, exist_ok=True)
         self.barrier()
         writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-        with _quiet_alone():
+        with _plainly():
             save(tensors, storage_writer=writer, no_dist=self.size == 1)
 
     def load_tensors(self, tensors: dict[str, torch.Tensor], folder: Path) -> None:
         """Fill tensors in place from a folder that any number of ranks wrote."""
         reader = HuggingFaceStorageReader(str(folder))
-        with _quiet_alone():
+        with _plainly():
             load(tensors, storage_reader=reader, no_dist=self.size == 1)
 
 
@@ -175,18 +185,22 @@ def _gradient(weight: nn.Parameter) -> torch.Tensor:
 
 
 @contextmanager
-def _quiet_alone() -> Iterator[None]:
-    """Silence the note that one process saves alone: that is what is meant."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
+def _plainly() -> Iterator[None]:
+    """Silence the note that one process saves alone, which is meant; raise what failed as it is."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            yield
+    except CheckpointException as error:
+        causes = [failure[0] for failure in error.failures.values()]
+        raise causes[0] from None
 
 
 @contextmanager
 def open_world(
     device: Literal["auto", "cpu", "cuda"], shard: Literal["replicate", "full"]
 ) -> Iterator[World]:
-    """Join the ranks that torchrun started, or be a world of one; leave them at the end.
+    """Join the ranks that torchrun started, or be a world of one. They part when the process ends.
 
     Raises:
         RecipeError: A GPU was asked for and there is none.
@@ -208,8 +222,7 @@ def open_world(
     if size == 1:
         yield World(device=place, shard=shard)
         return
-    dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo")
-    try:
-        yield World(dist.get_rank(), size, place, shard)
-    finally:
-        dist.destroy_process_group()
+    if not dist.is_initialized():  # once a process: torch's stores do not survive a second time
+        dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo")
+        atexit.register(dist.destroy_process_group)
+    yield World(dist.get_rank(), size, place, shard)

@@ -202,7 +202,7 @@ class _Order:
 
 @lru_cache(maxsize=256)
 def _windows_of(order: _Order, n: int, block: int) -> np.ndarray:
-    """Return the windows of a block of rows: looked up together, since a call costs more than rows."""
+    """Return the windows of a block of rows; together, since a call costs more than rows."""
     rows = np.arange(block * _BLOCK, (block + 1) * _BLOCK, dtype=np.int64)
     epochs, places = np.divmod(rows, n)
     if order.shuffled is None:

@@ -79,5 +79,5 @@ def _rows_of(source: Source) -> int:
     """Return the rows of one pass over a source, the last perhaps short."""
     if not isinstance(source, Foreseen):
         return 1 << 62
-    counted = source.row_tokens * sum(source.shares(Time(0, 1)).values())
+    counted = source.row_tokens * float(sum(source.shares(Time(0, 1)).values()))
     return max(1, ceil(sum(source.sizes.values()) / counted))

@@ -3,7 +3,7 @@
 softmax(q k^T / sqrt(d)) v, where a position sees itself and what stands before it in its document.
 
 CPU: torch's fused attention is slow on short rows and has no use for two cores' bfloat16 matmuls,
-so rows up to `_PLAIN` positions go through two matmuls and a softmax, in two causal blocks (the
+so rows up to `_SHORT` positions go through two matmuls and a softmax, in two causal blocks (the
 first half of the queries never touches the second half of the keys). Longer rows use the fused
 kernel, which needs no square of memory.
 CUDA: the fused kernel without documents; with them flex_attention, which skips the blocks between
@@ -11,6 +11,7 @@ two documents, when the model is compiled (eager flex builds the square), else a
 """
 
 import math
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import torch
@@ -24,8 +25,9 @@ __all__ = ["Documents", "attention", "documents_for"]
 Documents: TypeAlias = "torch.Tensor | BlockMask | None"
 """The document column int32 [R, T], what `documents_for` made of it, or None for one a row."""
 
-_PLAIN = {torch.bfloat16: 2048, torch.float16: 2048, torch.float32: 1023, torch.float64: 1023}
-"""Longest row for which plain matmuls beat the fused CPU kernel; measured at heads of 32 and 64."""
+_SHORT, _WIDE_SHORT = 2048, 1023
+"""Longest row for which plain matmuls beat the fused CPU kernel, in two bytes and in four; measured
+at heads of 32 and 64."""
 
 
 def documents_for(document_RT: torch.Tensor | None, *, head_width: int) -> Documents:
@@ -79,8 +81,9 @@ def attention(
         seen = flex_attention(q_RHTd, k_RGTd, v_RGTd, block_mask=document, enable_gqa=shared)
         assert isinstance(seen, torch.Tensor)
         return seen
-    if q_RHTd.device.type == "cpu" and q_RHTd.shape[2] <= _PLAIN.get(q_RHTd.dtype, 0):
-        return _two_blocks(q_RHTd, k_RGTd, v_RGTd, document)
+    short = _SHORT if q_RHTd.dtype.itemsize == 2 else _WIDE_SHORT
+    if q_RHTd.device.type == "cpu" and q_RHTd.shape[2] <= short:
+        return _in_blocks(q_RHTd, k_RGTd, v_RGTd, document)
     if document is None:
         return functional.scaled_dot_product_attention(
             q_RHTd, k_RGTd, v_RGTd, is_causal=True, enable_gqa=shared
@@ -100,30 +103,31 @@ def _visible(document_RT: torch.Tensor | None, length: int, device: torch.device
     return causal_TT & (document_RT[:, None, :, None] == document_RT[:, None, None, :])
 
 
-def _two_blocks(
+def _in_blocks(
     q_RHTd: torch.Tensor,
     k_RGTd: torch.Tensor,
     v_RGTd: torch.Tensor,
     document_RT: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Attention as matmul, softmax, matmul; the first half of the rows skips the later keys."""
+    """Attention as matmul, softmax, matmul; a block of queries skips the keys behind it."""
     heads, length, width = q_RHTd.shape[1:]
     each = heads // k_RGTd.shape[1]
     k_RHTd = k_RGTd if each == 1 else k_RGTd.repeat_interleave(each, 1)
     v_RHTd = v_RGTd if each == 1 else v_RGTd.repeat_interleave(each, 1)
     visible = _visible(document_RT, length, q_RHTd.device)
     bias = torch.where(visible, 0.0, -math.inf).to(q_RHTd.dtype)
-    seen: torch.Tensor = _TwoBlocks.apply(q_RHTd * width**-0.5, k_RHTd, v_RHTd, bias)  # type: ignore[no-untyped-call]
+    seen: torch.Tensor = _Blocks.apply(q_RHTd * width**-0.5, k_RHTd, v_RHTd, bias)  # type: ignore[no-untyped-call]
     return seen
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:
-    half = (length + 1) // 2
-    return [(0, half), (half, length)] if length > 1 else [(0, length)]
+    """Return where blocks of queries begin and end: four, of 128 positions at least."""
+    step = max(-(-length // 4), 128)
+    return [(start, min(start + step, length)) for start in range(0, length, step)]
 
 
-class _TwoBlocks(torch.autograd.Function):
-    """softmax(q k^T + bias) v in two blocks of queries, q scaled before."""
+class _Blocks(torch.autograd.Function):
+    """softmax(q k^T + bias) v in blocks of queries, q scaled before."""
 
     @staticmethod
     def forward(
@@ -159,9 +163,12 @@ class _TwoBlocks(torch.autograd.Function):
 
 
 def _overlay(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Return the sum of one or two tensors [R, H, K, d] that both begin at key 0."""
-    if len(parts) == 1:
-        return parts[0]
-    short, long = parts
-    half = short.shape[2]
-    return torch.cat([short + long[:, :, :half], long[:, :, half:]], 2)
+    """Return the sum of tensors [R, H, K, d] that all begin at key 0, each longer than the last."""
+    bounds = [0, *(part.shape[2] for part in parts)]
+    pieces = []
+    for index, (start, end) in enumerate(pairwise(bounds)):
+        piece = parts[index][:, :, start:end]
+        for longer in parts[index + 1 :]:
+            piece = piece + longer[:, :, start:end]
+        pieces.append(piece)
+    return torch.cat(pieces, 2)

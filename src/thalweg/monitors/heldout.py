@@ -12,7 +12,7 @@ __all__ = ["HeldOut"]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out loss, nats per token: `heldout/loss`, and `heldout/loss/SOURCE` where there are several.
+    """Held-out loss, nats per token: `heldout/loss`, and `heldout/loss/SOURCE` for several.
 
     Always the same rows, so points of one run and of several compare.
     """

@@ -25,7 +25,7 @@ class NextToken:
 
         Args:
             model: Called as ``model(tokens, document, targets_RT=..., weight_RT=...)``.
-            batch: `tokens` [R, T], `weight` [R, T-1], and `document` [R, T] where rows hold several.
+            batch: `tokens` [R, T], `weight` [R, T-1], perhaps `document` [R, T].
         """
         tokens, weight = batch["tokens"], batch["weight"]
         document = batch["document"][:, :-1] if "document" in batch else None

@@ -1,6 +1,7 @@
 """Starting points: functions that return a Recipe. Their arguments are their command-line options.
 
-A file of yours with a function `recipe(...) -> Recipe` stands beside these: `thalweg train file.py`.
+A file of yours with a function `recipe(...) -> Recipe` stands beside these:
+`thalweg train file.py`.
 """
 
 import ast
@@ -10,7 +11,7 @@ __all__ = ["summaries"]
 
 
 def summaries() -> dict[str, str]:
-    """Return the recipes with the first line of what they say of themselves, without importing them.
+    """Return the recipes with their first line, without importing them.
 
     Example:
         >>> "quickstart" in summaries()

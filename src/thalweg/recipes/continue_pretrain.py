@@ -11,7 +11,8 @@ from typing import Literal
 from thalweg.core.moves import Learn
 from thalweg.core.protocols import Source
 from thalweg.core.recipe import Compute, Phase, Recipe
-from thalweg.core.time import share, steps as count_steps
+from thalweg.core.time import share
+from thalweg.core.time import steps as count_steps
 from thalweg.data import Corpus, Mixture
 from thalweg.errors import DialError
 from thalweg.objectives import NextToken
@@ -38,7 +39,7 @@ def recipe(
     field: str = "text",
     micro: int | None = None,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-    compile: bool = False,  # noqa: A002  # the option's name
+    compile: bool = False,  # the option's name
     shard: Literal["replicate", "full"] = "replicate",
     seed: int = 0,
 ) -> Recipe:
@@ -49,7 +50,7 @@ def recipe(
         data: The new text: files, folders, patterns; name=path names a source.
         old: Text like the model was trained on, to replay; none if not given.
         replay: Share of rows from the old text.
-        tokens: Length in target tokens; one pass over the new text if neither it nor steps is given.
+        tokens: Length in target tokens; one pass over the new text if not given, nor steps.
         steps: Length in optimizer steps.
         length: Target tokens of a row.
         batch: Rows of a batch, over all processes.

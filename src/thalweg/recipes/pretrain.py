@@ -1,14 +1,15 @@
 """Pretraining: text from files, a decoder from nothing, WSD.
 
-    source  Corpus, or a Mixture whose weights may move over the run
-    do      Learn(policy, NextToken, AdamW or Muon)
+source  Corpus, or a Mixture whose weights may move over the run
+do      Learn(policy, NextToken, AdamW or Muon)
 """
 
 from typing import Literal
 
 from thalweg.core.moves import Learn
 from thalweg.core.recipe import Compute, Phase, Recipe
-from thalweg.core.time import Span, share, tokens as count_tokens
+from thalweg.core.time import Span, share
+from thalweg.core.time import tokens as count_tokens
 from thalweg.objectives import NextToken
 from thalweg.recipes import parts
 from thalweg.schedules import Wsd
@@ -35,7 +36,7 @@ def recipe(
     field: str = "text",
     micro: int | None = None,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-    compile: bool = False,  # noqa: A002  # the option's name
+    compile: bool = False,  # the option's name
     shard: Literal["replicate", "full"] = "replicate",
     seed: int = 0,
 ) -> Recipe:
@@ -64,9 +65,7 @@ def recipe(
         shard: Over several processes, keep all weights on each, or shard them (full: FSDP2).
         seed: Of weights and order.
     """
-    text = parts.read_text(
-        parts.named_files(data, each_file=each_file), tokenizer, field, held_out
-    )
+    text = parts.read_text(parts.named_files(data, each_file=each_file), tokenizer, field, held_out)
     spec = parts.open_model(model, text.tokenizer.size, length)
     size = parts.parameters_of(spec)
     peak = parts.peak_rate(size) if lr is None else lr

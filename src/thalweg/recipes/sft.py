@@ -1,7 +1,7 @@
 """Supervised fine-tuning: prompts and answers, or chats; only answers count.
 
-    source  Pairs: examples packed in rows, attention inside each, weight 0 on prompts
-    do      Learn(policy, NextToken, AdamW), full or through low-rank adapters
+source  Pairs: examples packed in rows, attention inside each, weight 0 on prompts
+do      Learn(policy, NextToken, AdamW), full or through low-rank adapters
 """
 
 from typing import Literal
@@ -41,7 +41,7 @@ def recipe(
     held_out: float = 0.02,
     micro: int | None = None,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-    compile: bool = False,  # noqa: A002  # the option's name
+    compile: bool = False,  # the option's name
     shard: Literal["replicate", "full"] = "replicate",
     seed: int = 0,
 ) -> Recipe:
@@ -91,7 +91,9 @@ def recipe(
         rows=batch,
         monitors=_measured(stores.held_out, pairs) if stores.held_out is not None else (),
     )
-    spec = base if not lora else Lora(base=base, rank=lora, alpha=2.0 * lora, targets=_targets(base))
+    spec = (
+        base if not lora else Lora(base=base, rank=lora, alpha=2.0 * lora, targets=_targets(base))
+    )
     compute = Compute(dtype=dtype, compile=compile, shard=shard)
     return Recipe({"policy": spec}, (phase,), seed=seed, compute=compute)
 

@@ -13,7 +13,7 @@ def listing(home: Path) -> str:
 
     Reads the last line of each history only.
     """
-    rows = [("run", "recipe", "step", "loss", "branched from")]
+    rows: list[tuple[str, ...]] = [("run", "recipe", "step", "loss", "branched from")]
     for file in sorted(home.glob("*/recipe.json"), key=lambda path: path.stat().st_mtime):
         rows.append(_row(file.parent))
     if len(rows) == 1:

@@ -1,7 +1,7 @@
 """Algebra: schedules made of schedules.
 
-`Then` and `Repeat` move the clock and work on anything a schedule returns, mappings of weights
-too. `Times` and `Least` work on numbers. Where two pieces meet nothing is smoothed: `Then` jumps
+`Then`, `Repeat` and `Sampled` move the clock and work on anything a schedule returns, mappings of
+weights too. `Times` and `Least` work on numbers. Where two pieces meet nothing is smoothed: `Then` jumps
 if its pieces do not meet, and is continuous if the first ends where the second begins.
 """
 
@@ -16,14 +16,17 @@ from thalweg.errors import DialError
 from thalweg.schedules.clock import (
     Piece,
     Value,
+    as_count,
     by_piece,
     check_schedule,
+    check_span,
     is_moment,
+    moved,
     number_at,
     since,
 )
 
-__all__ = ["By", "Least", "Repeat", "Then", "Times"]
+__all__ = ["By", "Least", "Repeat", "Sampled", "Then", "Times"]
 
 
 @dataclass(frozen=True)
@@ -145,20 +148,86 @@ class Repeat(Schedule[Piece]):
         """
         length = self.every.of(time)
         if length == 0:
-            raise DialError(
-                f"every = {self.every}, which is 0 steps on this clock",
-                expected="a cycle of at least one step",
-                where="Repeat.every",
-                write="steps(1000) or share(0.1)",
-            )
+            raise _too_often("Repeat.every", self.every)
         begun = np.floor_divide(time.step, length) * length
         cycle = replace(
             time,
-            step=_count(time.step - begun),
+            step=as_count(time.step - begun),
             steps=length,
-            tokens=_count(time.tokens - begun * time.batch_tokens),
+            tokens=as_count(time.tokens - begun * time.batch_tokens),
         )
         return self.schedule(cycle)
+
+
+@dataclass(frozen=True)
+class Sampled(Schedule[Piece]):
+    """Read a schedule only now and then, and hold what was read until the next time.
+
+    At step s: schedule(m), m the last sampling moment at or before s. A profile and how often it
+    is sampled are two choices: a straight line sampled at half and three quarters of the phase is
+    the usual step schedule, sampled at every step it is the linear one.
+
+    Source: arXiv:2107.04197, which compares profiles by sampling rates.
+
+    Example:
+        >>> from thalweg.core.time import share
+        >>> from thalweg.schedules import Linear
+        >>> stairs = Sampled(Linear(1.0, 0.0), at=(share(0.5), share(0.75)))
+        >>> [stairs(Time(step, steps=100)) for step in (49, 50, 74, 99)]
+        [1.0, 0.5, 0.5, 0.25]
+    """
+
+    schedule: Schedule[Piece]
+    """What is read, on the clock of the phase."""
+    every: Span | None = None
+    """Distance between readings, the first at step 0; at least one step. Or else `at`."""
+    at: tuple[Span, ...] = ()
+    """Moments of reading after the one at step 0, in order. Or else `every`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a schedule, and a rhythm that is given twice or not at all.
+
+        Raises:
+            DialError: It is no schedule, or not exactly one of `every` and `at` is given.
+        """
+        check_schedule(self, "schedule", self.schedule, numbers=False)
+        if self.every is not None:
+            check_span(self, "every", self.every, empty=False)
+        for number, moment in enumerate(self.at):
+            check_span(self, f"at.{number}", moment)
+        if (self.every is None) == (not self.at):
+            raise DialError(
+                f"every = {self.every} and {len(self.at)} moments in at",
+                expected="one of the two",
+                where="Sampled",
+                write="every=steps(100), or at=(share(0.5), share(0.75))",
+            )
+
+    def __call__(self, time: Time) -> Piece:
+        """Return the value of the last reading.
+
+        Raises:
+            DialError: The readings are less than a step apart, or out of order, on this clock.
+        """
+        return self.schedule(moved(time, self._last(time)))
+
+    def _last(self, time: Time) -> Count:
+        """Return the step of the last reading."""
+        if self.every is not None:
+            apart = self.every.of(time)
+            if apart == 0:
+                raise _too_often("Sampled.every", self.every)
+            return as_count(np.floor_divide(time.step, apart) * apart)
+        moments = [0, *(span.of(time) for span in self.at)]
+        if moments != sorted(moments):
+            raise DialError(
+                f"readings at steps {moments[1:]}, from {', '.join(map(str, self.at))}",
+                expected="moments in order",
+                where="Sampled.at",
+                write="the earlier moment first",
+            )
+        reading = np.searchsorted(np.asarray(moments), time.step, side="right") - 1
+        return as_count(np.asarray(moments)[np.maximum(reading, 0)])
 
 
 @dataclass(frozen=True)
@@ -228,6 +297,10 @@ class By(Schedule[Piece]):
         )
 
 
-def _count(value: int | np.generic | np.ndarray) -> Count:
-    """Return a Python int for a moment, an array for a plan."""
-    return int(value) if np.ndim(value) == 0 else np.asarray(value)
+def _too_often(where: str, every: Span) -> DialError:
+    return DialError(
+        f"every = {every}, which is 0 steps on this clock",
+        expected="at least one step",
+        where=where,
+        write="steps(1000) or share(0.1)",
+    )

@@ -4,7 +4,7 @@ A moment (an int step) and a plan (an int array of steps) run through the same n
 the plan says to the last bit what the run will do.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -18,15 +18,22 @@ __all__ = [
     "WHOLE",
     "Piece",
     "Value",
+    "as_count",
     "by_piece",
+    "by_pieces",
     "check_number",
     "check_schedule",
+    "check_shape",
+    "check_span",
     "cut",
     "is_moment",
+    "lengths",
     "like",
+    "moved",
     "number_at",
     "progress",
     "refuse_too_long",
+    "rise",
     "since",
 ]
 
@@ -72,6 +79,45 @@ def since(time: Time, start: int) -> Time:
     return clock.within(0) if clock.steps is not None and clock.steps < 0 else clock
 
 
+def moved(time: Time, step: Count) -> Time:
+    """Return the clock as it stands at another step, tokens going back or on at the planned rate.
+
+    Args:
+        time: A moment, or a plan.
+        step: A step of this clock; one for all moments of a plan, or one for each.
+    """
+    back = time.step - step
+    return replace(
+        time,
+        step=as_count(time.step - back),
+        tokens=as_count(time.tokens - back * time.batch_tokens),
+        run_step=as_count(time.run_step - back),
+    )
+
+
+def rise(time: Time, length: int) -> Value:
+    """Return the factor of a warmup: (s + 1) / length inside, 1 from there on, 0 before step -1."""
+    steps = np.asarray(time.step, np.float64)
+    factor = np.ones_like(steps) if length == 0 else np.clip((steps + 1.0) / length, 0.0, 1.0)
+    return like(time, factor)
+
+
+def lengths(owner: object, what: str, spans: Sequence[Span], time: Time) -> list[int]:
+    """Return lengths in steps that follow each other; the last gives way to mere rounding.
+
+    Raises:
+        DialError: Together they are longer than the phase.
+    """
+    found = [span.of(time) for span in spans]
+    before = sum(found[:-1])
+    if time.steps is not None and before + found[-1] > time.steps >= before:
+        exact = sum(_exact(span, time) for span in spans)
+        if exact <= time.steps * (1 + 1e-12):
+            found[-1] = time.steps - before
+    refuse_too_long(owner, what, sum(found), time)
+    return found
+
+
 def cut(time: Time, mask: np.ndarray) -> Time:
     """Return the moments of a plan where `mask` is true."""
     return replace(
@@ -111,6 +157,26 @@ def by_piece(
         expected="numbers from both, or mappings with the same keys from both",
         where="a schedule made of pieces",
         write="the same keys in every piece, 0.0 where one has nothing",
+    )
+
+
+def by_pieces(
+    time: Time, moments: Sequence[int], parts: Sequence[Callable[[Time], Piece]]
+) -> Piece:
+    """Return ``parts[i](time)`` from ``moments[i - 1]`` up to ``moments[i]``, that step excluded.
+
+    Args:
+        time: A moment, or a plan.
+        moments: Steps of change, in order.
+        parts: One more than there are moments.
+    """
+    if not moments:
+        return parts[0](time)
+    return by_piece(
+        time,
+        np.less(time.step, moments[0]),
+        parts[0],
+        lambda later: by_pieces(later, moments[1:], parts[1:]),
     )
 
 
@@ -185,6 +251,43 @@ def check_schedule(owner: object, field: str, value: object, *, numbers: bool = 
     )
 
 
+def check_span(owner: object, field: str, value: object, *, empty: bool = True) -> None:
+    """Refuse what is not a length, and a length of nothing unless it may be `empty`.
+
+    Raises:
+        DialError: It is not.
+    """
+    if isinstance(value, Span) and (empty or value.count > 0):
+        return
+    raise DialError(
+        f"{field} = {value}",
+        expected="a length with its unit" + ("" if empty else ", above 0"),
+        where=f"{type(owner).__name__}.{field}",
+        write=f"{field}=steps(100), {field}=share(0.1) or {field}=tokens(1e9)",
+    )
+
+
+def check_shape(owner: object, field: str, shape: object, *, end: float | None = None) -> None:
+    """Refuse a shape that does not start at 1, or, where it matters, does not stop at `end`.
+
+    Raises:
+        DialError: It is no schedule of numbers, or it starts or ends elsewhere.
+    """
+    check_schedule(owner, field, shape, numbers=False)
+    assert isinstance(shape, Schedule)
+    where = f"{type(owner).__name__}.{field}"
+    for moment, wanted in ((0, 1.0), (1000, end)):
+        clock = Time(moment, 1000, tokens=moment, run_step=moment, batch_tokens=1)
+        found = float(number_at(shape, clock, where))
+        if wanted is not None and abs(found - wanted) > 1e-6:
+            raise DialError(
+                f"a shape that {'ends' if moment else 'starts'} at {found:g}",
+                expected="a schedule that goes from 1 to 0; the rates give the scale",
+                where=where,
+                write="Linear(1.0, 0.0), Cosine(1.0), OneMinusSqrt(1.0) ...",
+            )
+
+
 def refuse_too_long(owner: object, what: str, length: int, time: Time) -> None:
     """Refuse a length that a phase with a known end does not have.
 
@@ -199,6 +302,18 @@ def refuse_too_long(owner: object, what: str, length: int, time: Time) -> None:
         where=type(owner).__name__,
         write="a longer phase, or shorter lengths, e.g. share(0.1)",
     )
+
+
+def as_count(value: int | np.generic | np.ndarray) -> Count:
+    """Return a Python int for a moment, an array for a plan."""
+    return int(value) if np.ndim(value) == 0 else np.asarray(value)
+
+
+def _exact(span: Span, time: Time) -> float:
+    """Return the length in steps before rounding."""
+    if span.unit == "share":
+        return span.count * time.horizon
+    return span.count / (time.batch_tokens if span.unit == "tokens" else 1)
 
 
 def _some(count: Count, mask: np.ndarray) -> Count:

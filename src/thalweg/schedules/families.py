@@ -12,16 +12,18 @@ import numpy as np
 
 from thalweg.core.protocols import Schedule
 from thalweg.core.time import Span, Time
-from thalweg.errors import DialError
 from thalweg.schedules.clock import (
     Piece,
     Value,
     by_piece,
     check_number,
     check_schedule,
+    check_shape,
+    lengths,
     like,
     number_at,
     refuse_too_long,
+    rise,
     since,
 )
 from thalweg.schedules.shapes import OneMinusSqrt
@@ -67,7 +69,7 @@ class Warmup(Schedule[Value]):
         value = by_piece(
             time,
             np.less(time.step, length),
-            lambda moments: _rise(moments, length) * self._first(moments, length),
+            lambda moments: rise(moments, length) * self._first(moments, length),
             lambda moments: number_at(self.schedule, since(moments, length), "Warmup"),
         )
         return value  # type: ignore[return-value]  # both pieces are numbers
@@ -115,15 +117,7 @@ class Wsd(Schedule[Value]):
         """
         check_number(self, "peak", self.peak, low=0.0)
         check_number(self, "floor", self.floor, low=0.0, high=float(self.peak))
-        check_schedule(self, "shape", self.shape, numbers=False)
-        start = number_at(self.shape, Time(step=0, steps=1000, batch_tokens=1), "Wsd.shape")
-        if abs(float(start) - 1.0) > 1e-6:
-            raise DialError(
-                f"a decay shape that starts at {start:g}",
-                expected="a schedule that goes from 1 to 0; peak and floor give the scale",
-                where="Wsd.shape",
-                write="Linear(1.0, 0.0), Cosine(1.0), OneMinusSqrt(1.0) ...",
-            )
+        check_shape(self, "shape", self.shape)
 
     def __call__(self, time: Time) -> Value:
         """Return the value at `time`.
@@ -131,11 +125,8 @@ class Wsd(Schedule[Value]):
         Raises:
             DialError: Warmup and decay do not fit into the phase, or it has no end to decay at.
         """
-        rise, fall = self._lengths(time)
-        peak = like(time, np.asarray(self.peak, np.float64))
-        if rise > 0:
-            factor = np.minimum(_rise(time, rise), 1.0)
-            peak = like(time, np.asarray(self.peak * factor))
+        warm, fall = lengths(self, "warmup and decay", (self.warmup, self.decay), time)
+        peak = like(time, np.asarray(self.peak * rise(time, warm)))
         if fall == 0:
             return peak
         start = time.horizon - fall
@@ -149,30 +140,8 @@ class Wsd(Schedule[Value]):
         late = np.asarray(self.floor + (self.peak - self.floor) * np.asarray(scale, np.float64))
         return like(time, np.where(np.less(time.step, start), peak, late))
 
-    def _lengths(self, time: Time) -> tuple[int, int]:
-        """Return the steps of warmup and decay; where only rounding overshoots, decay gives way."""
-        rise, fall = self.warmup.of(time), self.decay.of(time)
-        if time.steps is not None and rise + fall > time.steps >= rise:
-            exact = _exact(self.warmup, time) + _exact(self.decay, time)
-            if exact <= time.steps * (1 + 1e-12):
-                fall = time.steps - rise
-        refuse_too_long(self, "warmup and decay", rise + fall, time)
-        return rise, fall
-
-
-def _rise(time: Time, length: int) -> Value:
-    """Return (s + 1) / w, not below 0."""
-    return like(time, np.maximum((np.asarray(time.step, np.float64) + 1.0) / length, 0.0))
-
 
 def _start(time: Time) -> int:
     """Return the run's step at which this clock showed 0."""
     starts = np.ravel(np.asarray(time.run_step) - np.asarray(time.step))
     return int(starts[0]) if starts.size else 0
-
-
-def _exact(span: Span, time: Time) -> float:
-    """Return the length in steps before rounding."""
-    if span.unit == "share":
-        return span.count * time.horizon
-    return span.count / (time.batch_tokens if span.unit == "tokens" else 1)

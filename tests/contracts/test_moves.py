@@ -1,0 +1,70 @@
+"""One battery over every public move: it needs what it says and makes what it says."""
+
+from dataclasses import is_dataclass
+
+import pytest
+import torch
+
+from lab import Linear2, Squared
+from parts import public_dataclasses
+from thalweg.core.batch import Batch
+from thalweg.core.learner import Learner
+from thalweg.core.moves import Copy, Learn, Score
+from thalweg.core.protocols import Context, Move
+from thalweg.core.time import Time
+from thalweg.core.world import World
+from thalweg.optim import SGD
+
+
+def predictions(model, batch: Batch) -> torch.Tensor:
+    return model(batch["x"]).squeeze(1)
+
+
+EXAMPLES: list[Move] = [
+    Learn("policy", Squared(), SGD(lr=0.1)),
+    Score("policy", "ref", predictions),
+    Copy("policy", "actor"),
+]
+EVERY = pytest.mark.parametrize("move", EXAMPLES, ids=lambda move: type(move).__name__)
+
+
+def moved(move: Move, batch: Batch) -> Batch:
+    names = ("policy", "actor")
+    models = {n: Learner(n, Linear2().build(i), World()) for i, n in enumerate(names)}
+    return move(batch, Context(Time(0, 1), models=models))
+
+
+BATCH = Batch({"x": torch.ones(4, 3), "y": torch.zeros(4), "id": torch.arange(4)})
+
+
+def test_every_public_move_has_an_example():
+    kinds = public_dataclasses().values()
+    moves = {k.__name__ for k in kinds if hasattr(k, "needs") and hasattr(k, "makes")}
+    moves = {n for n in moves if "name" in dir(public_dataclasses()[n]) and callable_move(n)}
+    assert moves <= {type(move).__name__ for move in EXAMPLES}
+
+
+def callable_move(name: str) -> bool:
+    """Return whether this is a move: called with a batch and a context."""
+    call = vars(public_dataclasses()[name]).get("__call__")
+    return call is not None and "ctx" in call.__code__.co_varnames
+
+
+@EVERY
+def test_a_move_adds_the_columns_it_says_and_keeps_the_rest(move):
+    after = moved(move, BATCH)
+    assert set(after) == set(BATCH) | set(move.makes)
+    assert all(torch.equal(after[name], BATCH[name]) for name in BATCH)
+
+
+@EVERY
+def test_a_move_reads_no_column_but_those_it_needs(move):
+    needed = {name: BATCH[name] for name in move.needs} or {"x": BATCH["x"]}
+    assert moved(move, Batch(needed)).rows == 4
+
+
+@EVERY
+def test_a_move_is_a_frozen_value_with_a_name(move):
+    assert is_dataclass(move)
+    assert "." in move.name
+    assert isinstance(move.needs, tuple)
