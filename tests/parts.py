@@ -10,7 +10,6 @@ from types import ModuleType
 import thalweg
 from thalweg import models, objectives, optim, schedules
 from thalweg.core import recipe as recipes
-from thalweg.core.branch import Decay
 from thalweg.core.dials import From
 from thalweg.core.moves import Copy, Learn, Score
 from thalweg.core.recipe import Phase, Recipe
@@ -71,7 +70,6 @@ PARTS = [
     Phase(10, CORPUS, (LEARN,), rows=4),
     Recipe({"policy": DECODER}, (Phase(10, CORPUS, (LEARN,), rows=4),)),
     steps(10),
-    Decay(schedules.Constant(0.1), 4, 0.1, schedules.Linear(1.0, 0.0)),
     From(schedules.Linear(1.0, 0.0), 3, 5),
     # data
     CORPUS,
@@ -98,18 +96,30 @@ PARTS = [
     schedules.By(halves),
     schedules.Constant(0.1),
     schedules.Cosine(0.1),
+    schedules.Cyclic(0.1, 1.0, half=steps(4)),
     schedules.Exponential(1.0, 0.1),
+    schedules.Infinite(1.0, 0.5, 0.1, steps(4), steps(2), at=share(0.8)),
+    schedules.Inverse(1.0, 0.1),
     schedules.InverseSqrt(1.0, scale=steps(20)),
+    schedules.InverseSqrtDecay(1.0, 0.1, alpha=9.0),
     schedules.Least(schedules.Linear(0.0, 1.0), schedules.Linear(1.0, 0.0)),
     schedules.Linear(1.0, 0.0),
+    schedules.OneCycle(1.0, 0.1, 0.001),
     schedules.OneMinusSqrt(1.0),
     schedules.Polynomial(1.0, 0.0, power=2.0),
+    schedules.Power(0.02, rows=4.0, before=1e9),
     schedules.Repeat(schedules.Cosine(1.0), every=steps(4)),
+    schedules.Rewarm(1.0, 0.1, stages=(steps(4), steps(4)), warmup=steps(1)),
+    schedules.Rex(1.0),
+    schedules.Sampled(schedules.Linear(1.0, 0.0), at=(share(0.5),)),
     schedules.Staircase((1.0, 0.1), at=(share(0.5),)),
+    schedules.Table((0.0, 1.0, 0.0), at=(0.0, 0.25, 1.0)),
     schedules.Then(schedules.Linear(1.0, 0.5), schedules.Cosine(0.5), after=share(0.3)),
     schedules.Times(schedules.Cosine(1.0), schedules.Linear(1.0, 0.5)),
     schedules.Warmup(schedules.Cosine(1.0), over=steps(4)),
     schedules.Wsd(2e-3, warmup=steps(4), decay=share(0.25)),
+    schedules.WsdS(2e-3, targets=(share(0.5), share(1.0)), decay=share(0.25)),
+    schedules.Wsdc(2e-3, 1e-4, stable=steps(4), decay=steps(2)),
 ]
 
 VALUES = {

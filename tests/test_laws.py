@@ -38,7 +38,6 @@ from thalweg.data import Corpus, Mixture, Pairs
 from thalweg.models import Lora, Transformer
 from thalweg.optim import SGD, AdamW
 from thalweg.recipes import summaries
-from thalweg.schedules import Linear
 
 ROOT = Path(thalweg.__file__).parent
 
@@ -83,7 +82,7 @@ STATEFUL: Mapping[str, Callable[[Path], Source]] = {
     "Pairs": lambda folder: Pairs(pair_store(folder, [("q", "answer")] * 9), length=12),
     "Mixture": lambda folder: Mixture(
         {n: Corpus(text(folder, n), length=12, name=n) for n in ("a", "b")},
-        Linear(1.0, 0.0) if False else {"a": 2, "b": 1},
+        {"a": 2, "b": 1},
     ),
 }
 CONTROLLERS: Mapping[str, object] = {"Script": Script(((2, (Set({"lr": 0.1}),)),))}

@@ -14,7 +14,7 @@ _HOMES = {
         "Batch",
         "Lazy",
     ),
-    "thalweg.core.branch": (
+    "thalweg.branches": (
         "branch",
         "decayed",
         "extended",

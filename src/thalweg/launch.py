@@ -18,8 +18,8 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from thalweg import finish
-from thalweg.core.branch import Fork, decayed, extended, graft
-from thalweg.core.branch import branch as forked
+from thalweg.branches import Fork, decayed, extended, graft
+from thalweg.branches import branch as forked
 from thalweg.core.checkpoint import checkpoints, step_of
 from thalweg.core.dials import phase_length
 from thalweg.core.names import load_file

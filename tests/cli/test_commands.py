@@ -62,6 +62,25 @@ def test_a_decay_branch_agrees_with_its_trunk_and_ends_low(shell):
     assert rates[0] > rates[1] > rates[2] > 0
 
 
+def test_a_changed_branch_changes_at_its_step_and_not_before(shell):
+    shell("train", "pretrain", "--data", "a.txt", "--steps", "8", "--decay", "0", *TINY)
+    code, _, err = shell("branch", "pretrain-1", "--at", "5", "--quiet", "lr.peak=0.001")
+    assert code == 0, err
+    trunk = {row["step"]: row["loss"] for row in history(shell, "pretrain-1")}
+    branch = {row["step"]: row for row in history(shell, "pretrain-1-at-5")}
+    assert [branch[step]["loss"] for step in (5, 6)] == [trunk[5], trunk[6]]
+    rates = [branch[step]["dial/learn.policy.optimizer.lr"] for step in (5, 6, 8)]
+    assert rates == [pytest.approx(0.005, abs=0.004), 0.001, 0.001]
+    assert rates[0] > 0.002, "the trunk's rate up to the step"
+
+
+def test_a_change_that_is_no_dial_needs_a_checkpoint_at_its_step(shell):
+    shell("train", "pretrain", "--data", "a.txt", "--steps", "40", *TINY)
+    code, _, err = shell("branch", "pretrain-1", "--at", "39", "--quiet", "seed=3")
+    assert code == 3
+    assert "write:    --at 38" in err
+
+
 def test_an_extension_leaves_the_run_where_its_decay_began(shell):
     shell("train", "pretrain", "--data", "a.txt", "--steps", "10", "--decay", "0.5", *TINY)
     code, out, err = shell("extend", "pretrain-1", "--steps", "10", "--quiet")

@@ -10,11 +10,11 @@ from data_helpers import write_lines
 from run_helpers import history, stop_after, tensors
 from test_laws import check_algorithm
 from thalweg import finish, launch
+from thalweg.core.names import finder
 from thalweg.core.plan import plan
 from thalweg.core.recipe import Recipe, check
 from thalweg.core.session import Origin, resume, train
 from thalweg.core.tree import read_record, record
-from thalweg.core.names import finder
 from thalweg.recipes import summaries
 
 STEPS = 6

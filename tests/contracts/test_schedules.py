@@ -4,54 +4,16 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 import thalweg.schedules as room
+from schedule_examples import BATCH_TOKENS, END, EXAMPLES, Example, halves
 from thalweg.core.protocols import Schedule
-from thalweg.core.time import Span, Time, share, steps, tokens
+from thalweg.core.time import Span, Time
 from thalweg.core.tree import read_record, record
 from thalweg.errors import DialError
-
-END = 200
-
-
-def halves(time: Time) -> float:
-    """Return 1 in the first half and 0.5 in the second: a plain function with an `if`."""
-    return 1.0 if time.step < END // 2 else 0.5
-
-
-@dataclass(frozen=True)
-class Example:
-    """A schedule, and what it promises."""
-
-    schedule: Schedule
-    holds: bool = True
-    """Its last value holds after the phase."""
-    smooth: bool = True
-    """It never jumps: each of many steps is small beside its whole range."""
-
-
-EXAMPLES = [
-    Example(room.Constant(0.3)),
-    Example(room.Linear(1.0, 0.1)),
-    Example(room.Cosine(3e-4, over=share(0.5))),
-    Example(room.Polynomial(1.0, 0.2, power=1.7, over=steps(150))),
-    Example(room.Exponential(1.0, 1e-3, over=tokens(1500))),
-    Example(room.OneMinusSqrt(1.0)),
-    Example(room.InverseSqrt(1.0, scale=steps(20)), holds=False),
-    Example(room.Staircase((1.0, 0.3, 0.1), at=(share(0.5), steps(150))), smooth=False),
-    Example(room.Blend({"web": 0.9, "code": 0.1}, {"web": 0.2, "code": 0.8})),
-    Example(room.Then(room.Linear(1.0, 0.5), room.Cosine(0.5), after=share(0.3))),
-    Example(room.Times(room.Cosine(1.0), room.Linear(1.0, 0.5))),
-    Example(room.Least(room.Linear(0.0, 1.0), room.Linear(1.0, 0.0))),
-    Example(room.Repeat(room.Cosine(1.0), every=steps(40)), holds=False, smooth=False),
-    Example(room.By(halves), smooth=False),
-    Example(room.Warmup(room.Cosine(1.0), over=steps(40))),
-    Example(room.Wsd(2e-3, warmup=steps(40), decay=share(0.25), floor=1e-4)),
-]
 
 
 def public() -> set[type]:
@@ -61,12 +23,14 @@ def public() -> set[type]:
 
 
 def moment(step: int, end: int = END) -> Time:
-    return Time(step, end, tokens=10 * step, run_step=1000 + step, batch_tokens=10)
+    return Time(
+        step, end, tokens=BATCH_TOKENS * step, run_step=1000 + step, batch_tokens=BATCH_TOKENS
+    )
 
 
 def plan(begin: int, end: int) -> Time:
     s = np.arange(begin, end)
-    return Time(s, END, tokens=10 * s, run_step=1000 + s, batch_tokens=10)
+    return Time(s, END, tokens=BATCH_TOKENS * s, run_step=1000 + s, batch_tokens=BATCH_TOKENS)
 
 
 def columns(value: object) -> dict[str, np.ndarray]:

@@ -121,7 +121,7 @@ def test_a_unique_ending_is_enough():
 
 
 def test_a_typo_is_answered_with_the_nearest_path():
-    with pytest.raises(RecipeError, match="did you mean 'optimizer.lr'"):
+    with pytest.raises(RecipeError, match=r"did you mean 'optimizer\.lr'"):
         find_path(line_recipe(), "optimiser.lr")
 
 
@@ -190,7 +190,7 @@ def test_numbers_that_json_has_no_word_for_survive():
 
 
 def test_a_record_with_an_unknown_field_says_whose_code_wrote_it():
-    with pytest.raises(RecipeError, match="fields of thalweg.core.time:Span"):
+    with pytest.raises(RecipeError, match=r"fields of thalweg\.core\.time:Span"):
         read_record({"$": "thalweg.core.time:Span", "length": 3}, finder())
 
 

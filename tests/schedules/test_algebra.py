@@ -1,5 +1,9 @@
 """Algebra: clocks of the pieces, laws of the operations, and refusals."""
 
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,17 +20,23 @@ from thalweg.schedules import (
     Linear,
     OneMinusSqrt,
     Repeat,
+    Rex,
+    Sampled,
     Then,
     Times,
     Warmup,
 )
 
+slow = SimpleNamespace(
+    **runpy.run_path(str(Path(__file__).parents[1] / "reference" / "schedules.py"))
+)
 numbers = st.floats(-5, 5)
 shapes = st.one_of(
     st.builds(Constant, numbers),
     st.builds(Linear, numbers, numbers),
     st.builds(Cosine, numbers, numbers, st.integers(1, 80).map(steps)),
     st.builds(OneMinusSqrt, numbers, numbers, st.floats(0, 1).map(share)),
+    st.builds(Rex, numbers, numbers, st.floats(0, 0.9)),
 )
 schedules = st.recursive(
     shapes,
@@ -35,6 +45,7 @@ schedules = st.recursive(
         st.builds(Times, part, part | numbers),
         st.builds(Least, part, part | numbers),
         st.builds(Repeat, part, st.integers(1, 50).map(steps)),
+        st.builds(Sampled, part, st.integers(1, 50).map(steps)),
         st.builds(Warmup, part, st.integers(0, 10).map(steps)),
     ),
     max_leaves=4,
@@ -53,6 +64,10 @@ def clock(time: Time) -> float:
 
 def consumed(time: Time) -> float:
     return float(time.tokens)
+
+
+def run_step(time: Time) -> float:
+    return float(time.run_step)
 
 
 def growing(time: Time) -> dict[str, float]:
@@ -168,6 +183,44 @@ def test_pieces_are_schedules_and_not_numbers() -> None:
 def test_a_cycle_of_no_steps_is_refused() -> None:
     with pytest.raises(DialError, match="at least one step"):
         Repeat(Constant(1.0), every=tokens(10))(Time(0, batch_tokens=1000))
+
+
+def test_a_sample_is_held_until_the_next_one() -> None:
+    every = Sampled(Linear(10.0, 0.0), every=steps(4))
+    assert every(Time(np.arange(11), steps=10)) == pytest.approx([10] * 4 + [6] * 4 + [2] * 3)
+    once = Sampled(Linear(10.0, 0.0), at=(share(0.5), share(0.7)))
+    assert once(Time(np.arange(11), steps=10)) == pytest.approx([10] * 5 + [5] * 2 + [3] * 4)
+
+
+def test_a_sample_at_every_step_is_the_profile_itself() -> None:
+    t = whole()
+    assert np.array_equal(Sampled(Cosine(1.0), every=steps(1))(t), Cosine(1.0)(t))
+
+
+def test_a_sample_holds_the_whole_clock() -> None:
+    at_seven = Time(7, steps=10, tokens=70, run_step=107, batch_tokens=10)
+    assert Sampled(By(consumed), every=steps(5))(at_seven) == 50.0
+    assert Sampled(By(run_step), every=steps(5))(at_seven) == 105.0
+    assert Sampled(By(growing), every=steps(5))(at_seven) == {"a": 1.0, "b": 5.0}
+
+
+@given(s=st.integers(0, 120), moments=st.lists(st.integers(1, 99), min_size=1, unique=True))
+def test_samples_are_the_slow_transcription(s: int, moments: list[int]) -> None:
+    moments = sorted(moments)
+    found = Sampled(Linear(1.0, 0.0), at=tuple(map(steps, moments)))(Time(s, steps=100))
+    assert found == pytest.approx(slow.sampled_line(s, 100, moments), rel=1e-12, abs=1e-12)
+
+
+def test_a_rhythm_is_one_of_two_and_makes_sense() -> None:
+    for every, at in ((None, ()), (steps(2), (steps(3),))):
+        with pytest.raises(DialError, match="one of the two"):
+            Sampled(Constant(1.0), every, at)
+    with pytest.raises(DialError, match="in order"):
+        Sampled(Constant(1.0), at=(share(0.5), steps(1)))(Time(0, steps=10))
+    with pytest.raises(DialError, match="at least one step"):
+        Sampled(Constant(1.0), every=tokens(10))(Time(0, batch_tokens=1000))
+    with pytest.raises(DialError, match="with its unit"):
+        Sampled(Constant(1.0), every=100)
 
 
 def test_by_plans_a_mapping_moment_by_moment() -> None:

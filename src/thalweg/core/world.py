@@ -226,3 +226,4 @@ def open_world(
         dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
     yield World(dist.get_rank(), size, place, shard)
+    dist.barrier()  # a rank that leaves early would take its connections from the others

@@ -6,7 +6,8 @@ two balance only after 1 / (2 rate decay) steps, which is most of a short run. W
 square n of the weights, the root mean square u of an update per unit of rate (1: sign-like
 updates) and the decoupled decay w,
 
-    n[0] = init_rms^2,   n[i+1] = n[i] (1 - 2 w lr[i]) + (u lr[i])^2,   rate[i] = u lr[i] / sqrt(n[i])
+    n[0] = init_rms^2,   n[i+1] = n[i] (1 - 2 w lr[i]) + (u lr[i])^2
+    rate[i] = u lr[i] / sqrt(n[i])
 
 In balance the effective rate is sqrt(2 w lr): a peak twice as high moves sqrt(2) as far. Laws over
 these rates hold across peaks where laws over the scheduled rate do not (docs/log.md has numbers).
@@ -28,6 +29,8 @@ Ints = NDArray[np.int64]
 
 BLOCKS = 512
 """Blocks of equal length a run is cut into, beside short ones at its start and at jumps."""
+EARLY = 16
+"""Early blocks are this many times shorter than the steps before them."""
 JUMP = 0.01
 """A change of the rate within one step by this share of the peak is a jump."""
 MOST_JUMPS = 256
@@ -106,13 +109,13 @@ class Blocks(NamedTuple):
     """Mean scheduled rate."""
 
     @property
-    def length_K(self) -> Floats:
+    def length(self) -> Floats:
         """Steps in each block."""
         return np.diff(self.edge_E).astype(np.float64)
 
     def integral(self, rate_K: Floats, steps_J: Ints) -> Floats:
         """Return the sum of a rate over the updates 0 to s, for every s."""
-        total_E = np.concatenate([[0.0], np.cumsum(rate_K * self.length_K)])
+        total_E = np.concatenate([[0.0], np.cumsum(rate_K * self.length)])
         return np.asarray(np.interp(steps_J + 1.0, self.edge_E, total_E), dtype=np.float64)
 
 
@@ -131,7 +134,9 @@ def blocks(lr_T: Floats, most: int = BLOCKS) -> Blocks:
     length = -(-count // most)
     edges = [np.arange(0, count, length)]
     if length > 1:
-        edges.append(2 ** np.arange(int(np.log2(length)) + 1))
+        ratio = np.log1p(1 / EARLY)
+        early = np.arange(0, np.log(EARLY * length), ratio)
+        edges.append(np.exp(early).astype(np.int64))
         jumps = np.flatnonzero(np.abs(np.diff(lr_T)) > JUMP * lr_T.max()) + 1
         if jumps.size <= MOST_JUMPS:
             edges.append(jumps)
@@ -141,7 +146,13 @@ def blocks(lr_T: Floats, most: int = BLOCKS) -> Blocks:
 
 
 def warmup_hold_decay(
-    steps: int, *, peak: float, warmup: int = 0, decay: int = 0, floor: float = 0.0, power: float = 1.0
+    steps: int,
+    *,
+    peak: float,
+    warmup: int = 0,
+    decay: int = 0,
+    floor: float = 0.0,
+    power: float = 1.0,
 ) -> Floats:
     """Return the rates of a warmup, a hold and a decay (1 - x)^power, for `steps` updates.
 

@@ -127,7 +127,10 @@ def _blocks(length: int) -> list[tuple[int, int]]:
 
 
 class _Blocks(torch.autograd.Function):
-    """softmax(q k^T + bias) v in blocks of queries, q scaled before."""
+    """softmax(q k^T + bias) v in blocks of queries, q scaled before.
+
+    Every operand is made contiguous once: the batched matmul would copy it at each use.
+    """
 
     @staticmethod
     def forward(
@@ -137,27 +140,32 @@ class _Blocks(torch.autograd.Function):
         v_RHTd: torch.Tensor,
         bias: torch.Tensor,
     ) -> torch.Tensor:
-        shares, seen = [], []
+        kept: list[torch.Tensor] = []
+        seen = []
         for start, end in _blocks(q_RHTd.shape[2]):
-            scores = q_RHTd[:, :, start:end] @ k_RHTd[:, :, :end].transpose(-1, -2)
+            q = q_RHTd[:, :, start:end].contiguous()
+            k, v = k_RHTd[:, :, :end].contiguous(), v_RHTd[:, :, :end].contiguous()
+            scores = q @ k.transpose(-1, -2)
             share = (scores + bias[..., start:end, :end]).softmax(-1)
-            shares.append(share)
-            seen.append(share @ v_RHTd[:, :, :end])
-        ctx.save_for_backward(q_RHTd, k_RHTd, v_RHTd, *shares)
+            seen.append(share @ v)
+            kept += [q, k, v, share]
+        ctx.save_for_backward(*kept)
         return torch.cat(seen, 2)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        q, k, v, *shares = ctx.saved_tensors
+        kept = ctx.saved_tensors
         to_q, to_k, to_v = [], [], []
-        for (start, end), share in zip(_blocks(q.shape[2]), shares, strict=True):
-            wanted = grad[:, :, start:end]
-            to_share = wanted @ v[:, :, :end].transpose(-1, -2)
+        for (start, end), place in zip(
+            _blocks(grad.shape[2]), range(0, len(kept), 4), strict=True
+        ):
+            q, k, v, share = kept[place : place + 4]
+            wanted = grad[:, :, start:end].contiguous()
             wide = share.to(torch.promote_types(share.dtype, torch.float32))
-            moved = wide * to_share
+            moved = wide * (wanted @ v.transpose(-1, -2))
             to_scores = (moved - wide * moved.sum(-1, keepdim=True)).to(share.dtype)
-            to_q.append(to_scores @ k[:, :, :end])
-            to_k.append(to_scores.transpose(-1, -2) @ q[:, :, start:end])
+            to_q.append(to_scores @ k)
+            to_k.append(to_scores.transpose(-1, -2) @ q)
             to_v.append(share.transpose(-1, -2) @ wanted)
         return torch.cat(to_q, 2), _overlay(to_k), _overlay(to_v), None
 

@@ -1,8 +1,8 @@
 """Algebra: schedules made of schedules.
 
 `Then`, `Repeat` and `Sampled` move the clock and work on anything a schedule returns, mappings of
-weights too. `Times` and `Least` work on numbers. Where two pieces meet nothing is smoothed: `Then` jumps
-if its pieces do not meet, and is continuous if the first ends where the second begins.
+weights too. `Times` and `Least` work on numbers. Where two pieces meet nothing is smoothed: `Then`
+jumps if its pieces do not meet, and is continuous if the first ends where the second begins.
 """
 
 from collections.abc import Callable, Mapping

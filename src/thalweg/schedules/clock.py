@@ -228,7 +228,7 @@ def check_number(
     raise DialError(
         f"{field} = {value!r}",
         expected=" ".join(["a finite number", " and ".join(limits)]).strip(),
-        where=f"{type(owner).__name__}.{field}",
+        where=f"{_name(owner)}.{field}",
         write=f"{field}={max(low, 0.0) if above == -np.inf else 1.0}",
     )
 
@@ -246,7 +246,7 @@ def check_schedule(owner: object, field: str, value: object, *, numbers: bool = 
     raise DialError(
         f"{field} = {value!r}",
         expected="a schedule" + (" or a number" if numbers else ""),
-        where=f"{type(owner).__name__}.{field}",
+        where=f"{_name(owner)}.{field}",
         write="Constant(1.0), Linear(1.0, 0.0) ...; By(function) for a plain function",
     )
 
@@ -262,7 +262,7 @@ def check_span(owner: object, field: str, value: object, *, empty: bool = True) 
     raise DialError(
         f"{field} = {value}",
         expected="a length with its unit" + ("" if empty else ", above 0"),
-        where=f"{type(owner).__name__}.{field}",
+        where=f"{_name(owner)}.{field}",
         write=f"{field}=steps(100), {field}=share(0.1) or {field}=tokens(1e9)",
     )
 
@@ -275,7 +275,7 @@ def check_shape(owner: object, field: str, shape: object, *, end: float | None =
     """
     check_schedule(owner, field, shape, numbers=False)
     assert isinstance(shape, Schedule)
-    where = f"{type(owner).__name__}.{field}"
+    where = f"{_name(owner)}.{field}"
     for moment, wanted in ((0, 1.0), (1000, end)):
         clock = Time(moment, 1000, tokens=moment, run_step=moment, batch_tokens=1)
         found = float(number_at(shape, clock, where))
@@ -299,7 +299,7 @@ def refuse_too_long(owner: object, what: str, length: int, time: Time) -> None:
     raise DialError(
         f"{what} of {length} steps in a phase of {time.steps}",
         expected=f"{what} within the phase",
-        where=type(owner).__name__,
+        where=_name(owner),
         write="a longer phase, or shorter lengths, e.g. share(0.1)",
     )
 
@@ -307,6 +307,11 @@ def refuse_too_long(owner: object, what: str, length: int, time: Time) -> None:
 def as_count(value: int | np.generic | np.ndarray) -> Count:
     """Return a Python int for a moment, an array for a plan."""
     return int(value) if np.ndim(value) == 0 else np.asarray(value)
+
+
+def _name(owner: object) -> str:
+    """Return the name of a part's class, or that of a function as it was given."""
+    return owner if isinstance(owner, str) else type(owner).__name__
 
 
 def _exact(span: Span, time: Time) -> float:

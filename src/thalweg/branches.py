@@ -30,12 +30,12 @@ from thalweg.core.protocols import Schedule
 from thalweg.core.recipe import Phase, Recipe, check, scheduled
 from thalweg.core.session import open_run
 from thalweg.core.time import Span, Time
-from thalweg.core.tree import at, flatten, get, put, record
+from thalweg.core.tree import at, find_path, flatten, get, put, record
 from thalweg.errors import StateError
 from thalweg.optim import rates
-from thalweg.schedules import Warmup
+from thalweg.schedules import Constant, Then, Times, Warmup
 
-__all__ = ["Decay", "Fork", "branch", "decayed", "extended", "graft"]
+__all__ = ["Fork", "branch", "decayed", "extended", "graft"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Fork:
     """Step of the run up to which both do the same."""
     changes: tuple[str, ...]
     """What was changed, for people."""
+    exact: bool = False
+    """Whether only a checkpoint at just this step will do: steps before it would differ."""
 
 
 def decayed(recipe: Recipe, step: int, steps: int, shape: Schedule[Any]) -> Fork:
@@ -59,44 +61,18 @@ def decayed(recipe: Recipe, step: int, steps: int, shape: Schedule[Any]) -> Fork
         shape: From 1 to its end on a clock of `steps` steps.
     """
     number, local = _phase_at(recipe, step)
-    phase = _pinned(recipe.phases[number])
+    trunk = recipe.phases[number]
+    length, width = phase_length(trunk)
+    phase = _pinned(trunk)
     changes = [f"{phase.name}.steps = {local + steps}"]
-    end, width = phase_length(recipe.phases[number])
-    for path, rate in _rates(phase).items():
-        now = at(rate, Time(local, end, local * width, step, width))
-        phase = put(phase, path, Decay(rate, local, float(now), shape))
+    for path, rate in _rates(trunk).items():
+        now = float(at(rate, Time(local, length, local * width, step, width)))
+        falling = Times(Constant(now), shape)
+        phase = put(phase, path, Then(_held(rate, length), falling, after=Span(local, "steps")))
         changes.append(f"{path}: from {now:.3g}, {type(shape).__name__} over {steps} steps")
     phase = replace(phase, steps=local + steps)
     phases = (*recipe.phases[:number], phase)
     return Fork(replace(recipe, phases=phases), step, tuple(changes))
-
-
-@dataclass(frozen=True)
-class Decay(Schedule[Any]):
-    """The trunk's rate up to a step, then its value there times a shape until the phase ends."""
-
-    trunk: Any
-    """The rate of the trunk: a schedule or a number."""
-    step: int
-    """Step of the phase at which the decay starts."""
-    rate: float
-    """The trunk's value at `step`."""
-    shape: Schedule[Any]
-    """From 1 to its end, on a clock that starts at `step`."""
-
-    def __call__(self, time: Time) -> Any:
-        """Return the rate."""
-        before = at(self.trunk, time)
-        late = np.asarray(time.step) >= self.step
-        after = self.rate * np.asarray(self.shape(replace_step(time, self.step)))
-        value = np.where(late, after, before)
-        return value if isinstance(time.step, np.ndarray) else float(value)
-
-
-def replace_step(time: Time, start: int) -> Time:
-    """Return the clock that starts at `start`, held at 0 before."""
-    own = time.since(start)
-    return replace(own, step=np.maximum(own.step, 0))
 
 
 def extended(recipe: Recipe, steps: int) -> Fork:
@@ -128,16 +104,30 @@ def extended(recipe: Recipe, steps: int) -> Fork:
 def branch(recipe: Recipe, step: int, values: Mapping[str, Any]) -> Fork:
     """Return a fork that goes on from `step` with other values at some paths.
 
+    A number that a schedule may stand for, or a number inside a schedule, changes at that step of
+    the same recipe. Anything else changes the recipe as a whole, so the fork needs a checkpoint at
+    just that step.
+
     Raises:
         RecipeError: No such path, or a value of another kind.
     """
     number, local = _phase_at(recipe, step)
-    phases = list(recipe.phases)
-    phases[number] = _pinned(phases[number]) if local else phases[number]
-    forked = replace(recipe, phases=tuple(phases))
+    length, _ = phase_length(recipe.phases[number])
+    within = f"{recipe.phases[number].name}."
+    changed, dials, exact = recipe, set[str](), False
     for path, value in values.items():
-        forked = put(forked, path, value)
-    return Fork(forked, step, tuple(f"{path} = {value}" for path, value in values.items()))
+        full = find_path(recipe, path)
+        changed = put(changed, full, value)
+        dial = _dial_of(recipe, full) if full.startswith(within) else None
+        if dial is not None:
+            dials.add(dial)
+        elif not full.startswith(("compute", "saves")):  # these say how, not what
+            exact = True
+    for dial in sorted(dials):
+        switched = _switched(get(recipe, dial), get(changed, dial), local, length)
+        changed = put(changed, dial, switched)
+    lines = tuple(f"{find_path(recipe, path)} = {value}" for path, value in values.items())
+    return Fork(changed, step, lines, exact)
 
 
 def graft(parent: Path, folder: Path, fork: Fork) -> int:
@@ -191,13 +181,23 @@ def _kinds(data: Any) -> Any:
 
 
 def _checkpoint(parent: Path, fork: Fork) -> Path:
-    usable = [p for p in checkpoints(parent) if step_of(p) <= fork.step and not damage_of(p)]
+    whole = [path for path in checkpoints(parent) if not damage_of(path)]
+    if fork.exact and fork.step not in map(step_of, whole):
+        raise StateError(
+            f"a change that needs a checkpoint at step {fork.step}: " + ", ".join(fork.changes),
+            expected="a step with a checkpoint: " + ", ".join(str(step_of(p)) for p in whole),
+            where=str(parent / "checkpoints"),
+            write=f"--at {max((step_of(p) for p in whole if step_of(p) <= fork.step), default=0)}",
+        )
+    usable = [path for path in whole if step_of(path) <= fork.step]
     if not usable:
         raise StateError(
             f"no whole checkpoint at or before step {fork.step}",
             expected="a checkpoint from before the two runs differ",
             where=str(parent / "checkpoints"),
-            write="a later step; there are " + ", ".join(p.name for p in checkpoints(parent)),
+            write="thalweg branch RUN --at STEP with a step of: "
+            + ", ".join(str(step_of(path)) for path in whole)
+            + "".join(f" ({line})" for line in fork.changes[1:]),
         )
     return usable[-1]
 
@@ -222,8 +222,30 @@ def _pinned(phase: Phase) -> Phase:
     """Return the phase with every schedule held to its present clock, whatever the new length."""
     length, _ = phase_length(phase)
     for path, schedule in scheduled(phase).items():
-        phase = put(phase, path, From(schedule, 0, length))
+        phase = put(phase, path, _held(schedule, length))
     return phase
+
+
+def _held(dial: Any, length: int | None) -> Schedule[Any]:
+    """Return a dial as a schedule on a clock of `length` steps, whatever the phase's is."""
+    return From(dial if isinstance(dial, Schedule) else Constant(float(dial)), 0, length)
+
+
+def _switched(old: Any, new: Any, step: int, length: int | None) -> Schedule[Any]:
+    """Return the old dial up to `step` and the new one from there, both on the phase's clock."""
+    later = new if isinstance(new, Schedule) else Constant(float(new))
+    return Then(_held(old, length), From(later, -step, length), after=Span(step, "steps"))
+
+
+def _dial_of(recipe: Recipe, path: str) -> str | None:
+    """Return the dial that a place belongs to: the schedule around it, or itself if a float."""
+    pieces = path.split(".")
+    known = flatten(recipe)
+    for end in range(1, len(pieces) + 1):
+        above = ".".join(pieces[:end])
+        if isinstance(known.get(above), Schedule):
+            return above
+    return path if isinstance(known[path], float) else None
 
 
 def _warmed(phase: Phase, length: int) -> Phase:

@@ -1,0 +1,334 @@
+"""Loss curves from files: CSV, JSON lines and JSON, from this package's runs and from elsewhere.
+
+Known layouts: a run folder of this package; one row a step with columns for step, loss and rate
+under their usual names (W&B history exports, `pandas.to_csv`, any JSON lines); a W&B panel export
+(`Step`, `run - train/loss`, `... __MIN`); a TensorBoard scalar (`Wall time, Step, Value`, or JSON
+triples), whose rates are then a second file; the `trainer_state.json` of transformers.
+
+An empty cell is a value that was not logged; a NaN is a NaN and an error.
+"""
+
+import csv
+import json
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.errors import DataError, did_you_mean
+from thalweg.laws.curve import Curve, LawWarning, Origin
+
+__all__ = ["rates_between", "read"]
+
+Floats = NDArray[np.float64]
+Row = Mapping[str, object]
+
+STEP = ("step", "_step", "iter", "iteration", "global_step", "num_updates", "update", "steps")
+LOSS = ("loss", "train_loss", "training_loss", "val_loss", "valid_loss", "validation_loss",
+        "eval_loss", "test_loss", "value")  # fmt: skip
+RATE = ("lr", "learning_rate", "learningrate", "value")
+SKIPPED = ("__MIN", "__MAX", "__step", "_step__MIN", "_step__MAX")
+LATE = 3
+"""Rates that start later than this many logging intervals leave an unknown warmup."""
+
+
+class Series(NamedTuple):
+    """One logged quantity."""
+
+    steps: Floats
+    values: Floats
+
+
+def read(
+    path: str | Path,
+    *,
+    loss: str | None = None,
+    lr: str | float | None = None,
+    step: str | None = None,
+    warmup: int | None = None,
+    origin: Origin | None = None,
+    name: str | None = None,
+) -> Curve:
+    r"""Read one curve.
+
+    Args:
+        path: A CSV, TSV, JSON or JSON-lines file, or a run folder.
+        loss: Column of the losses, or the end of its name; found if there is only one.
+        lr: Column of the rates, a second file with them, or one number for a constant rate.
+        step: Column of the step numbers.
+        warmup: Steps of a straight warmup before the first logged rate.
+        origin: What the run was made with; a run folder says it by itself.
+        name: How tables call the curve; the file's name if left out.
+
+    Raises:
+        DataError: The file cannot be read, a column is missing or one of several, or the curve
+            has NaN, unsorted or repeated steps.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "run.csv"
+        >>> _ = file.write_text("step,loss,lr\n0,5.0,0.1\n1,4.5,0.1\n2,4.25,0.05\n")
+        >>> curve = read(file)
+        >>> curve.name, curve.loss.tolist(), curve.lr.tolist()
+        ('run', [5.0, 4.5, 4.25], [0.1, 0.1, 0.05])
+    """
+    path = Path(path)
+    rows, known = _rows(path), origin or _origin_of(path)
+    columns = sorted({key for row in rows for key in row})
+    at = _column(columns, step, STEP, "step", path)
+    losses = _series(rows, at, _column(columns, loss, LOSS, "loss", path), path)
+    title = name or (path.name if path.is_dir() else path.stem)
+    last = int(losses.steps.max(initial=0))
+    rates = _rates(path, rows, columns, at, lr, last, warmup)
+    return Curve(name=title, steps=losses.steps, loss=losses.values, lr=rates, origin=known)
+
+
+def rates_between(steps: Sequence[float], rates: Sequence[float], count: int) -> Floats:
+    """Return the rate of every update from logged ones.
+
+    Straight lines between logged rates; a change between two flat stretches is a jump at the
+    logged step, and so is one in the last row.
+
+    Args:
+        steps: Rising step numbers of the log.
+        rates: Logged rates.
+        count: Number of updates.
+
+    Example:
+        >>> rates_between([0, 2, 4, 6], [1.0, 1.0, 0.1, 0.1], 7).tolist()
+        [1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 0.1]
+    """
+    at, value = np.asarray(steps, dtype=np.float64), np.asarray(rates, dtype=np.float64)
+    change = np.diff(value) != 0
+    flat_before = np.append(True, ~change[:-1]) if change.size else change
+    flat_after = np.append(~change[1:], True) if change.size else change
+    jump = np.flatnonzero(change & flat_before & flat_after & (np.diff(at) > 1))
+    jump = jump[jump > 0] if value.size > 2 else jump[:0]
+    at, value = np.insert(at, jump + 1, at[jump + 1] - 1), np.insert(value, jump + 1, value[jump])
+    return np.asarray(np.interp(np.arange(count), at, value), dtype=np.float64)
+
+
+def _rows(path: Path) -> list[Row]:
+    file = path / "history.jsonl" if path.is_dir() else path
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DataError(
+            f"{file} cannot be read: {problem}",
+            expected="a CSV, JSON or JSON-lines file, or a run folder",
+            where=str(path),
+            write="the path of a file that exists",
+        ) from problem
+    rows = _parse(text, file)
+    if not rows:
+        raise DataError(
+            f"{file} has no rows", expected="one row a step", where=str(path), write="a logged run"
+        )
+    return rows
+
+
+def _parse(text: str, file: Path) -> list[Row]:
+    kind = file.suffix.lower()
+    if kind in (".csv", ".tsv", ".txt"):
+        return list(csv.DictReader(text.splitlines(), delimiter="\t" if kind == ".tsv" else ","))
+    try:
+        if kind == ".json":
+            return _from_json(json.loads(text))
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (json.JSONDecodeError, TypeError, AttributeError, IndexError) as problem:
+        raise DataError(
+            f"{file.name} is no table: {problem}",
+            expected="JSON lines with one object a line, or a JSON list of rows",
+            where=str(file),
+            write="the export as CSV, or one JSON object a line",
+        ) from problem
+
+
+def _from_json(whole: Any) -> list[Row]:
+    rows = whole["log_history"] if isinstance(whole, dict) and "log_history" in whole else whole
+    if isinstance(rows, dict):  # columns
+        keys = list(rows)
+        return [dict(zip(keys, values, strict=True)) for values in zip(*rows.values(), strict=True)]
+    if rows and isinstance(rows[0], list):  # TensorBoard: [wall time, step, value]
+        return [{"step": row[1], "value": row[2]} for row in rows]
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _column(
+    columns: Sequence[str], given: str | None, known: Sequence[str], what: str, path: Path
+) -> str:
+    """Return the one column that is meant; raise with the choices otherwise."""
+    offered = [name for name in columns if name and not name.endswith(SKIPPED)]
+    if given is not None:
+        found = [name for name in offered if name == given] or [
+            name for name in offered if name.endswith(given)
+        ]
+    else:
+        found = [name for name in offered if _short(name) in known]
+        exact = [name for name in found if name == known[0]]
+        named = [name for name in found if _short(name) != "value"]
+        found = exact or named or found
+    if len(found) == 1:
+        return found[0]
+    said = "none" if not found else ", ".join(found)
+    hint = did_you_mean(given, offered) if given else "one of: " + ", ".join(offered[:12])
+    raise DataError(
+        f"columns for the {what}: {said}",
+        expected=f"one column with the {what}" + (f" named {given!r}" if given else ""),
+        where=str(path),
+        write=f"{what}='NAME' ({hint})",
+    )
+
+
+def _short(name: str) -> str:
+    """Return the last part of a name: `run-3 - train/loss` and `dial/policy.lr` are loss and lr."""
+    tail = name.rsplit(" - ", 1)[-1].rsplit("/", 1)[-1].strip()
+    if name.startswith("dial/") or tail.lower().startswith("lr-"):
+        tail = "lr" if tail.endswith(".lr") or tail.lower().startswith("lr-") else tail
+    return tail.lower().replace(" ", "_")
+
+
+def _series(rows: Iterable[Row], step: str, column: str, path: Path) -> Series:
+    pairs = [
+        (_number(row.get(step), step, at, path), _number(row.get(column), column, at, path))
+        for at, row in enumerate(rows)
+        if row.get(column) not in (None, "") and row.get(step) not in (None, "")
+    ]
+    array = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    return Series(array[:, 0], array[:, 1])
+
+
+def _number(value: object, column: str, row: int, path: Path) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]  # anything else raises below
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{column} is {value!r} in row {row}",
+            expected="a number or an empty cell",
+            where=f"{path}, row {row}",
+            write="the number, or nothing",
+        ) from None
+
+
+def _rates(
+    path: Path,
+    rows: list[Row],
+    columns: Sequence[str],
+    step: str,
+    lr: str | float | None,
+    last: int,
+    warmup: int | None,
+) -> Floats:
+    if isinstance(lr, int | float) or (isinstance(lr, str) and _is_number(lr)):
+        return _before(Series(np.zeros(1), np.array([float(lr)])), last + 1, warmup, path)
+    if isinstance(lr, str) and lr not in columns and Path(lr).is_file():
+        other = Path(lr)
+        rows = _rows(other)
+        columns = sorted({key for row in rows for key in row})
+        step, lr, path = _column(columns, None, STEP, "step", other), None, other
+        known: tuple[str, ...] = RATE
+    else:
+        known = RATE[:-1]
+    if lr is None and not any(_short(name) in known for name in columns):
+        raise DataError(
+            "no learning rate",
+            expected="a column such as lr or learning_rate: a law needs the rate of every step",
+            where=f"{path}, columns " + ", ".join(columns[:12]),
+            write="lr='COLUMN', lr='other-export.csv', or lr=3e-4 for a constant rate",
+        )
+    series = _series(rows, step, _rate_column(columns, lr, known, path), path)
+    order = np.argsort(series.steps, kind="stable")
+    at, keep = np.unique(series.steps[order][::-1], return_index=True)
+    return _before(Series(at, series.values[order][::-1][keep]), last + 1, warmup, path)
+
+
+def _rate_column(
+    columns: Sequence[str], given: str | None, known: Sequence[str], path: Path
+) -> str:
+    """Return the rate's column; of several dials of one run the first, if none is named."""
+    dials = [name for name in columns if name.startswith("dial/") and _short(name) == "lr"]
+    if given is None and len(dials) > 1:
+        warnings.warn(LawWarning(f"{path}: {len(dials)} rates, {dials[0]} is used"), stacklevel=5)
+        return dials[0]
+    return _column(columns, given, known, "lr", path)
+
+
+def _before(series: Series, count: int, warmup: int | None, path: Path) -> Floats:
+    """Return the rates of all updates, with a warmup or a warning before the first known one."""
+    if not series.values.size or not np.isfinite(series.values).all():
+        bad = "no learning rate" if not series.values.size else "a learning rate is not finite"
+        raise DataError(
+            bad,
+            expected="finite rates",
+            where=str(path),
+            write="lr='COLUMN' with the rate of the optimizer",
+        )
+    rates = rates_between(series.steps.tolist(), series.values.tolist(), count)
+    first = int(series.steps[0])
+    if warmup:
+        early = np.arange(min(warmup, count))
+        rates[: early.size] = rates[min(max(first, warmup), count - 1)] * (early + 1) / warmup
+        return rates
+    gap = float(np.median(np.diff(series.steps))) if series.steps.size > 1 else math.inf
+    if warmup is None and first > LATE * gap:
+        warnings.warn(
+            LawWarning(
+                f"{path}: rates are known from step {first} on; before it the first one is "
+                "assumed. Write warmup=STEPS for a warmup, or warmup=0 to silence this"
+            ),
+            stacklevel=5,
+        )
+    return rates
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _origin_of(path: Path) -> Origin:
+    """Return what a run folder says of itself; nothing for other files."""
+    file = path / "recipe.json"
+    if not path.is_dir() or not file.is_file():
+        return Origin()
+    record = json.loads(file.read_text())
+    optimizers = list(_found(record.get("tree"), "optimizer"))
+    models = list((record.get("models") or {}).values())
+    origin = Origin(parameters=models[0].get("parameters") if len(models) == 1 else None)
+    if len(optimizers) == 1 and isinstance(optimizers[0], dict):
+        kind = str(optimizers[0].get("$", "")).rsplit(":", 1)[-1]
+        decay = optimizers[0].get("weight_decay")
+        origin = replace(
+            origin,
+            optimizer=kind or None,
+            weight_decay=float(decay) if isinstance(decay, int | float) else None,
+        )
+    return replace(origin, batch_tokens=_batch_tokens(path))
+
+
+def _batch_tokens(path: Path) -> float | None:
+    last: dict[str, Any] = {}
+    for row in _rows(path):
+        last = dict(row)
+    tokens, step = last.get("tokens"), last.get("step")
+    return float(tokens) / float(step) if tokens and step else None
+
+
+def _found(tree: object, key: str) -> Iterable[object]:
+    """Yield the values of a key anywhere in a record."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            if name == key:
+                yield value
+            yield from _found(value, key)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _found(value, key)
