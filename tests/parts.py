@@ -123,7 +123,7 @@ PARTS = [
 ]
 
 VALUES = {
-    *("Bench", "Claim", "ColumnSpec", "Context", "Dials", "Fork", "Lazy", "Origin", "Plan"),
+    *("Bench", "Claim", "ColumnSpec", "Context", "Dials", "Lazy", "Origin", "Plan"),
     *("Problem", "RunState", "Session", "Share", "Time", "World"),
     *("Next", "Save", "Set", "Stop", "Trial"),  # actions: they pass, they are not recorded
     *("Job", "Plain", "Segment", "Store", "Tokenizer"),

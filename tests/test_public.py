@@ -24,6 +24,7 @@ Copy
 CopyOf
 Corpus
 Cosine
+Cyclic
 DataError
 DialError
 Diverged
@@ -31,7 +32,10 @@ Exponential
 Groups
 HeldOut
 HuggingFace
+Infinite
+Inverse
 InverseSqrt
+InverseSqrtDecay
 Lazy
 Learn
 Learned
@@ -50,18 +54,23 @@ Next
 NextToken
 NotReproduced
 Objective
+OneCycle
 OneMinusSqrt
 Origin
 Pairs
 Phase
 Polynomial
+Power
 Pretrained
 Problem
 Recipe
 RecipeError
 Repeat
+Rewarm
+Rex
 RowMean
 SGD
+Sampled
 Save
 Saves
 Schedule
@@ -74,6 +83,7 @@ Span
 Staircase
 StateError
 Stop
+Table
 Task
 ThalwegError
 Then
@@ -84,6 +94,8 @@ Transformer
 Trial
 Warmup
 Wsd
+WsdS
+Wsdc
 at
 branch
 build
@@ -99,6 +111,7 @@ logprobs
 plan
 put
 record
+refine
 resume
 rng
 share

@@ -3,7 +3,7 @@
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,8 @@ from thalweg.errors import Diverged, ThalwegError
 
 if TYPE_CHECKING:
     from thalweg.core.state import RunState
-    from thalweg.launch import Request
+    from thalweg.core.recipe import Recipe
+    from thalweg.launch import Origin
 
 __all__ = ["app", "main"]
 
@@ -27,7 +28,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Act = Callable[["Request"], None]
+Own = Mapping[str, tuple[Any, Any]]
+"""Options of a verb that are not the recipe's: name -> annotation and default."""
+Act = Callable[["Recipe", "Origin", Mapping[str, Any]], None]
+SINK = typer.Option(help="tensorboard or wandb; repeat for both.")
 OPEN = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 Run = Annotated[str, typer.Argument(help="Name or folder of a run.")]
 Name = Annotated[str, typer.Option("--run", help="Name of the new run.")]
@@ -41,7 +45,12 @@ def train(context: typer.Context, recipe: Annotated[str, typer.Argument()] = "")
     if recipe in ("", "--help", "-h"):
         _print_recipes("train")
         return
-    _with_recipe(recipe, [*context.args], "train", _train)
+    own = {
+        "run": (Name, ""),
+        "sink": (Annotated[list[str] | None, SINK], None),
+        "quiet": (Quiet, False),
+    }
+    _with_recipe(recipe, [*context.args], "train", own, _train)
 
 
 @app.command(context_settings=OPEN)
@@ -50,7 +59,9 @@ def plan(context: typer.Context, recipe: Annotated[str, typer.Argument()] = "") 
     if recipe in ("", "--help", "-h"):
         _print_recipes("plan")
         return
-    _with_recipe(recipe, [*context.args], "plan", _plan)
+    picture = typer.Option(help="Draw the dials into this .svg file.")
+    own = {"plot": (Annotated[Path | None, picture], None)}
+    _with_recipe(recipe, [*context.args], "plan", own, _plan)
 
 
 @app.command()
@@ -217,32 +228,31 @@ def _print_recipes(verb: str) -> None:
     print(f"Options of a recipe: thalweg {verb} RECIPE --help")
 
 
-def _with_recipe(name: str, arguments: Sequence[str], verb: str, act: Act) -> None:
-    """Parse the options that the recipe's function asks for, and act on its recipe."""
+def _with_recipe(name: str, arguments: Sequence[str], verb: str, own: Own, act: Act) -> None:
+    """Parse the recipe's options and the verb's own, and act on the recipe."""
     from thalweg import launch
 
     function, file = launch.find_recipe(name)
     options = inspect.signature(function, eval_str=True).parameters
 
-    def call(*, changes: list[str], run: str, sink: list[str], quiet: bool, **chosen: Any) -> None:
+    def call(*, changes: list[str], **chosen: Any) -> None:
+        ours = {key: chosen.pop(key) for key in own}
         given = {key: value for key, value in chosen.items() if value != options[key].default}
         changed = dict(launch.parse_override(text) for text in changes or [])
         recipe = launch.override(function(**chosen), changed)
-        origin = launch.Origin(name, given, changed, file)
-        act(launch.Request(recipe, origin, run, tuple(sink or ()), quiet))
+        act(recipe, launch.Origin(name, given, changed, file), ours)
 
     call.__doc__ = (function.__doc__ or "").split("\n\n")[0]
-    call.__signature__ = _signature(function)  # type: ignore[attr-defined]
-    call.__annotations__ = {
-        key: value.annotation for key, value in _signature(function).parameters.items()
-    }
+    signature = _signature(function, own)
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    call.__annotations__ = {key: one.annotation for key, one in signature.parameters.items()}
     inner = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     inner.command(name=name)(call)
     typer.main.get_command(inner).main([*arguments], prog_name=f"thalweg {verb} {name}")
 
 
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature that Typer reads: the recipe's options, overrides, and the run's own."""
+def _signature(function: Callable[..., Any], own: Own) -> inspect.Signature:
+    """Return the signature that Typer reads: the recipe's options, overrides, the verb's own."""
     helps = _argument_help(function.__doc__ or "")
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
@@ -257,14 +267,11 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
     changes = Annotated[
         list[str] | None, typer.Argument(help="path=value: a value at any place of the recipe.")
     ]
-    sinks = Annotated[list[str] | None, typer.Option(help="tensorboard or wandb; repeat for both.")]
-    ours = [
-        ("changes", changes, None),
-        ("run", Name, ""),
-        ("sink", sinks, None),
-        ("quiet", Quiet, False),
+    parameters.append(inspect.Parameter("changes", keyword, default=None, annotation=changes))
+    parameters += [
+        inspect.Parameter(name, keyword, default=default, annotation=annotation)
+        for name, (annotation, default) in own.items()
     ]
-    parameters += [inspect.Parameter(n, keyword, default=d, annotation=a) for n, a, d in ours]
     return inspect.Signature(parameters)
 
 
@@ -282,16 +289,17 @@ def _argument_help(doc: str) -> dict[str, str]:
     return found
 
 
-def _train(request: "Request") -> None:
+def _train(recipe: "Recipe", origin: "Origin", own: Mapping[str, Any]) -> None:
     from thalweg import launch
 
-    _close(*launch.run_recipe(request))
+    sinks = tuple(own["sink"] or ())
+    _close(*launch.run_recipe(launch.Request(recipe, origin, own["run"], sinks, own["quiet"])))
 
 
-def _plan(request: "Request") -> None:
+def _plan(recipe: "Recipe", origin: "Origin", own: Mapping[str, Any]) -> None:
     from thalweg import launch
 
-    print(launch.describe(request.recipe))
+    print(launch.describe(recipe, own["plot"]))
 
 
 def _close(folder: Path, state: "RunState", code: int) -> None:

@@ -37,6 +37,7 @@ from thalweg.evaluate import HeldOutLoss
 from thalweg.recipes import summaries
 from thalweg.recipes.parts import named_files
 from thalweg.report import Progress, Sink, TensorBoard, WandB, write_report
+from thalweg.report.dials import plot_plan
 from thalweg.schedules import OneMinusSqrt
 
 __all__ = [
@@ -281,10 +282,18 @@ def _steps(folder: Path) -> int | None:
     return int(steps) if steps is not None else None
 
 
-def describe(recipe: Recipe) -> str:
-    """Return what a recipe would do, in lines: steps, data, dials, parameters, FLOPs, memory."""
+def describe(recipe: Recipe, picture: Path | None = None) -> str:
+    """Return what a recipe would do, in lines: steps, data, dials, parameters, FLOPs, memory.
+
+    Args:
+        recipe: The recipe; nothing is trained.
+        picture: Where to draw the dials, as SVG.
+    """
     check(recipe)
-    return description(plan(recipe), recipe)
+    planned = plan(recipe)
+    if picture is not None:
+        plot_plan(planned.to_json(), picture)
+    return description(planned, recipe)
 
 
 def branch_run(

@@ -45,6 +45,18 @@ def test_the_fused_and_the_plain_way_have_the_same_gradients() -> None:
     assert all((a - b).abs().max() < 1e-12 for a, b in zip(ours, theirs, strict=True))
 
 
+def test_the_blocks_of_two_byte_numbers_have_the_right_gradients() -> None:
+    length = 300  # three blocks, the last one shorter
+    wide = [x.requires_grad_() for x in _inputs(length)]
+    short = [x.detach().bfloat16().requires_grad_() for x in wide]
+    document = (torch.arange(length) // 140).int().expand(2, length)
+    weight = torch.randn(2, 4, length, 8)
+    exact = torch.autograd.grad((attention(*wide, document) * weight).sum(), wide)
+    found = torch.autograd.grad((attention(*short, document) * weight).sum(), short)
+    for a, b in zip(exact, found, strict=True):
+        assert (a - b.float()).norm() < 0.01 * a.norm()
+
+
 def test_bfloat16_is_as_close_to_float32_as_its_digits_allow() -> None:
     q, k, v = _inputs(64, dtype=torch.bfloat16)
     exact = attention(q.float(), k.float(), v.float())

@@ -144,3 +144,23 @@ def test_the_state_of_a_tied_model_has_one_matrix_for_both_ends() -> None:
     assert isinstance(model, Decoder)
     assert "head.weight" not in model.state_dict()
     assert "cos" not in model.state_dict()
+
+
+def test_second_derivatives_in_float32_are_right() -> None:
+    model = replace(SPEC, tied=True).build(0).double()
+    tokens, targets = _rows(1, 4), _rows(1, 4, seed=1)
+    weight = model.blocks[0].qkv.weight
+    probe = torch.randn(weight.shape, dtype=torch.float64)
+
+    def slope() -> torch.Tensor:
+        loss = -model(tokens, targets_RT=targets).logprobs.sum()
+        return torch.autograd.grad(loss, weight, create_graph=True)[0]
+
+    exact = torch.autograd.grad((slope() * probe).sum(), weight)[0]
+    step = 1e-5
+    with torch.no_grad():
+        weight += step * probe
+    ahead = slope().detach()
+    with torch.no_grad():
+        weight -= 2 * step * probe
+    assert torch.allclose((ahead - slope().detach()) / (2 * step), exact, atol=1e-4)

@@ -265,7 +265,7 @@ def _where(lr: Sequence[float] | Floats, steps: Sequence[int] | Ints | None) -> 
             where="predict(steps=...)",
             write="rates for every update up to the last step that is asked for",
         )
-    return lr_T, steps_J.astype(np.int64)
+    return lr_T, steps_J.astype(np.int64, copy=False)
 
 
 def _stack(parts: Sequence[Columns]) -> Columns:

@@ -132,17 +132,28 @@ def blocks(lr_T: Floats, most: int = BLOCKS) -> Blocks:
     """
     count = lr_T.size
     length = -(-count // most)
-    edges = [np.arange(0, count, length)]
+    edge = np.append(np.arange(0, count, length), count)
     if length > 1:
-        ratio = np.log1p(1 / EARLY)
-        early = np.arange(0, np.log(EARLY * length), ratio)
-        edges.append(np.exp(early).astype(np.int64))
-        jumps = np.flatnonzero(np.abs(np.diff(lr_T)) > JUMP * lr_T.max()) + 1
-        if jumps.size <= MOST_JUMPS:
-            edges.append(jumps)
-    edge = np.unique(np.concatenate([*edges, [count]])).astype(np.int64)
-    edge = edge[edge <= count]
+        early = np.exp(np.arange(0, np.log(EARLY * length), np.log1p(1 / EARLY)))
+        edge = np.union1d(edge, early.astype(np.int64))
+        edge = edge[edge <= count]
+        edge = np.union1d(edge, _jumps(lr_T, edge))
+    edge = edge.astype(np.int64)
     return Blocks(edge, np.add.reduceat(lr_T, edge[:-1]) / np.diff(edge))
+
+
+def _jumps(lr_T: Floats, edge_E: Ints) -> Ints:
+    """Return the steps at which the rate jumps: looked for only where means of blocks differ."""
+    least = JUMP * lr_T.max()
+    mean_K = np.add.reduceat(lr_T, edge_E[:-1]) / np.diff(edge_E)
+    found = [np.zeros(0, dtype=np.int64)]
+    for k in (np.flatnonzero(np.abs(np.diff(mean_K)) > 0.2 * least) + 1).tolist():
+        first = int(edge_E[k - 1])
+        found.append(
+            first + 1 + np.flatnonzero(np.abs(np.diff(lr_T[first : edge_E[k + 1]])) > least)
+        )
+    jumps = np.unique(np.concatenate(found))
+    return jumps if jumps.size <= MOST_JUMPS else found[0]
 
 
 def warmup_hold_decay(

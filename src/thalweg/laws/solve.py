@@ -28,6 +28,8 @@ DELTA = 1e-3
 """Huber threshold on log losses, from the papers above."""
 POLISHED = 2
 """Starts that are followed to the end."""
+LOWEST, HIGHEST = 1e-9, 1e9
+"""Between these losses a fit can find its way; beyond them it is told to turn back."""
 SMALLEST = 1e-9
 """A coefficient that NNLS sets to 0 starts at this share of the loss."""
 
@@ -205,13 +207,12 @@ class _Objective:
         many = point.size - self.shapes
         coefficient_M = np.exp(np.minimum(point[:many], 300.0))
         value_JM, slope_JMP = self.columns(point[many:])
-        loss_J = value_JM @ coefficient_M
-        safe_J = np.maximum(loss_J, 1e-9)
+        loss_J = np.nan_to_num(value_JM @ coefficient_M, nan=HIGHEST, posinf=HIGHEST)
+        safe_J = np.clip(loss_J, LOWEST, HIGHEST)
         by_shape = np.einsum("jmp,m->jp", slope_JMP, coefficient_M)
         slope = np.concatenate([value_JM * coefficient_M, by_shape], 1) / safe_J[:, None]
-        residual = np.log(safe_J) - self.log_J
-        residual, slope = residual / self.delta, slope / self.delta
-        residual, slope = np.nan_to_num(residual, nan=1e9), np.nan_to_num(slope)
+        slope[(safe_J != loss_J) | ~np.isfinite(slope).all(1)] = 0.0
+        residual, slope = (np.log(safe_J) - self.log_J) / self.delta, slope / self.delta
         if self.prior is not None:
             root_P = np.sqrt(self.prior.weight_P)
             residual = np.append(residual, root_P * (point[many:] - self.prior.mean_P))

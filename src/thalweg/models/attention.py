@@ -3,9 +3,9 @@
 softmax(q k^T / sqrt(d)) v, where a position sees itself and what stands before it in its document.
 
 CPU: torch's fused attention is slow on short rows and has no use for two cores' bfloat16 matmuls,
-so rows up to `_SHORT` positions go through two matmuls and a softmax, in two causal blocks (the
-first half of the queries never touches the second half of the keys). Longer rows use the fused
-kernel, which needs no square of memory.
+so rows up to `_SHORT` positions go through two matmuls and a softmax, in causal blocks (a block of
+queries never touches the keys behind it). Longer rows use the fused kernel, which needs no square
+of memory.
 CUDA: the fused kernel without documents; with them flex_attention, which skips the blocks between
 two documents, when the model is compiled (eager flex builds the square), else an explicit mask.
 """
@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
@@ -116,8 +117,15 @@ def _in_blocks(
     v_RHTd = v_RGTd if each == 1 else v_RGTd.repeat_interleave(each, 1)
     visible = _visible(document_RT, length, q_RHTd.device)
     bias = torch.where(visible, 0.0, -math.inf).to(q_RHTd.dtype)
-    seen: torch.Tensor = _Blocks.apply(q_RHTd * width**-0.5, k_RHTd, v_RHTd, bias)  # type: ignore[no-untyped-call]
-    return seen
+    scaled = q_RHTd * width**-0.5
+    if q_RHTd.dtype.itemsize == 2:
+        seen: torch.Tensor = _Blocks.apply(scaled, k_RHTd, v_RHTd, bias)  # type: ignore[no-untyped-call]
+        return seen
+    parts = []
+    for start, end in _blocks(length):
+        scores = scaled[:, :, start:end] @ k_RHTd[:, :, :end].transpose(-1, -2)
+        parts.append((scores + bias[..., start:end, :end]).softmax(-1) @ v_RHTd[:, :, :end])
+    return torch.cat(parts, 2)
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:
@@ -129,7 +137,9 @@ def _blocks(length: int) -> list[tuple[int, int]]:
 class _Blocks(torch.autograd.Function):
     """softmax(q k^T + bias) v in blocks of queries, q scaled before.
 
-    Every operand is made contiguous once: the batched matmul would copy it at each use.
+    The same as the plain loop, for speed: every operand is made contiguous once (the batched
+    matmul would copy it at each use), and no gradient is padded or transposed. It is not
+    differentiable twice, so wider dtypes, which second derivatives need, keep the loop.
     """
 
     @staticmethod
@@ -153,12 +163,11 @@ class _Blocks(torch.autograd.Function):
         return torch.cat(seen, 2)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         kept = ctx.saved_tensors
         to_q, to_k, to_v = [], [], []
-        for (start, end), place in zip(
-            _blocks(grad.shape[2]), range(0, len(kept), 4), strict=True
-        ):
+        for (start, end), place in zip(_blocks(grad.shape[2]), range(0, len(kept), 4), strict=True):
             q, k, v, share = kept[place : place + 4]
             wanted = grad[:, :, start:end].contiguous()
             wide = share.to(torch.promote_types(share.dtype, torch.float32))

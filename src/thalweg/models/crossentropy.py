@@ -13,6 +13,7 @@ Matmuls run in the autocast dtype, softmax and sums in float32 (float64 for floa
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from thalweg.core.protocols import Scored
 
@@ -132,7 +133,7 @@ def _gradients(
 
 
 class _Weighted(torch.autograd.Function):
-    """Loss and log-probs; the gradients are made in the forward pass."""
+    """Loss and log-probs; the gradients are made in the forward pass, so there is no second one."""
 
     @staticmethod
     def forward(
@@ -154,6 +155,7 @@ class _Weighted(torch.autograd.Function):
         return -(weight_N * logprobs_N).sum(), logprobs_N
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: Any, to_loss: torch.Tensor, to_logprobs: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:

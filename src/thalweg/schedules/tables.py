@@ -1,5 +1,6 @@
 """Schedules that are measured: a table of values, and one made of a run's gradient norms."""
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -168,10 +169,14 @@ def _median(norms: np.ndarray, smooth: float) -> np.ndarray:
     if half == 0:
         return norms
     mirrored = np.pad(norms, (0, half), mode="reflect")
-    padded = np.concatenate([np.full(half, norms[0]), mirrored])
-    rows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
-    blocks = np.array_split(rows, max(1, rows.size // 1_000_000))  # a median copies its input
-    return np.concatenate([np.median(block, axis=1) for block in blocks])
+    padded = [float(norms[0])] * half + mirrored.tolist()
+    window = sorted(padded[: 2 * half + 1])
+    found = [window[half]]
+    for old, new in zip(padded, padded[2 * half + 1 :], strict=False):
+        del window[bisect_left(window, old)]
+        insort(window, new)
+        found.append(window[half])
+    return np.asarray(found, np.float64)
 
 
 def _bad_table(given: str) -> DialError:
