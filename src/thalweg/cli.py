@@ -14,8 +14,8 @@ import typer
 from thalweg.errors import Diverged, ThalwegError
 
 if TYPE_CHECKING:
-    from thalweg.core.state import RunState
     from thalweg.core.recipe import Recipe
+    from thalweg.core.state import RunState
     from thalweg.launch import Origin
 
 __all__ = ["app", "main"]
@@ -37,6 +37,12 @@ Run = Annotated[str, typer.Argument(help="Name or folder of a run.")]
 Name = Annotated[str, typer.Option("--run", help="Name of the new run.")]
 Sinks = Annotated[list[str], typer.Option("--sink", help="tensorboard or wandb; repeat for both.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress line.")]
+TRAIN: Own = {
+    "run": (Name, ""),
+    "sink": (Annotated[list[str] | None, SINK], None),
+    "quiet": (Quiet, False),
+}
+"""Options of `train`; `plan` takes them too, so that one word turns a run into its plan."""
 
 
 @app.command(context_settings=OPEN)
@@ -45,12 +51,7 @@ def train(context: typer.Context, recipe: Annotated[str, typer.Argument()] = "")
     if recipe in ("", "--help", "-h"):
         _print_recipes("train")
         return
-    own = {
-        "run": (Name, ""),
-        "sink": (Annotated[list[str] | None, SINK], None),
-        "quiet": (Quiet, False),
-    }
-    _with_recipe(recipe, [*context.args], "train", own, _train)
+    _with_recipe(recipe, [*context.args], "train", TRAIN, _train)
 
 
 @app.command(context_settings=OPEN)
@@ -61,7 +62,7 @@ def plan(context: typer.Context, recipe: Annotated[str, typer.Argument()] = "") 
         return
     picture = typer.Option(help="Draw the dials into this .svg file.")
     own = {"plot": (Annotated[Path | None, picture], None)}
-    _with_recipe(recipe, [*context.args], "plan", own, _plan)
+    _with_recipe(recipe, [*context.args], "plan", {**TRAIN, **own}, _plan)
 
 
 @app.command()

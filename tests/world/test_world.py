@@ -1,5 +1,6 @@
 """Two processes give the run of one, however the weights lie, and go on with each other's runs."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -28,10 +29,24 @@ def launch(processes: int, folder: Path, tasks: list[dict]) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> Path:
-    """Whole runs, runs cut in two at other numbers of processes, and a batch that does not fit."""
-    folder = tmp_path_factory.mktemp("world")
+    """Whole runs, runs cut in two at other numbers of processes, and a batch that does not fit.
+
+    Made once, whichever of pytest's workers comes first.
+    """
+    base = tmp_path_factory.getbasetemp()
+    parent = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (parent / "world.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = parent / "world"
+        if not (folder / "made").exists():
+            make(folder)
+    return folder
+
+
+def make(folder: Path) -> None:
+    folder.mkdir()
     texts = [f"document {i}: " + "to be or not to be " * (1 + i % 5) for i in range(60)]
     shutil.copytree(text_store(folder, texts), folder / "store")
     halves = [{"do": "train", "run": f"one-two-{s}", "shard": s, "stop": 4} for s in SHARDS]
@@ -42,7 +57,7 @@ def folder(tmp_path_factory) -> Path:
     odd = {"do": "train", "run": "odd", "shard": "replicate", "rows": 7}
     launch(2, folder, [*whole, *other, *rest, odd])
     launch(1, folder, [{"do": "resume", "run": f"two-one-{s}"} for s in SHARDS])
-    return folder
+    (folder / "made").touch()
 
 
 def curve(folder: Path, run: str) -> list[float]:

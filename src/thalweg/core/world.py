@@ -5,6 +5,7 @@ part of every batch; gradients and metrics are SUMS over ranks, because losses a
 """
 
 import atexit
+import gc
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -224,6 +225,12 @@ def open_world(
         return
     if not dist.is_initialized():  # once a process: torch's stores do not survive a second time
         dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo")
-        atexit.register(dist.destroy_process_group)
+        atexit.register(_part)
     yield World(dist.get_rank(), size, place, shard)
     dist.barrier()  # a rank that leaves early would take its connections from the others
+
+
+def _part() -> None:
+    """Leave the ranks while Python stands: gloo's threads may not outlive it."""
+    dist.destroy_process_group()
+    gc.collect()
