@@ -121,7 +121,7 @@ def go_on(folder: str) -> None:
 
 
 def slow_recipe():
-    return lab_recipe(300, *CONTROL, saves=Saves(every=count(7), last=2, milestone=count(100)))
+    return lab_recipe(160, *CONTROL, saves=Saves(every=count(7), last=2, milestone=count(100)))
 
 
 def killed_until_done(folder: Path, kills: int, draw: random.Random, longest: float) -> int:

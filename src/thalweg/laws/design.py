@@ -2,7 +2,8 @@
 
 Left free, the annealing law wants a cliff at the end and every law fits noise; so the default
 family is warmup, hold and a decay (1 - x)^power of some length. `free` is any falling curve through
-a dozen knots, for looking at; its gain over the family is usually below .003 nats.
+a dozen knots, for looking at. Laws flatter short and steep decays: on the 124M runs the one they
+like best ends .002 to .01 nats higher than they say, so the family stops at power 1.5.
 """
 
 from typing import Literal, NamedTuple
@@ -21,7 +22,7 @@ __all__ = ["Design", "optimise"]
 Floats = NDArray[np.float64]
 
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-POWERS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5)
+POWERS = (0.5, 0.75, 1.0, 1.25, 1.5)
 KNOTS = 12
 
 

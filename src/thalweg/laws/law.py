@@ -22,6 +22,12 @@ Ints = NDArray[np.int64]
 POINTS = 400
 """A curve with more measurements is averaged down to this many before a fit."""
 
+MISFIT = 0.0008
+"""Standard deviation of what a law gets wrong on a whole unseen curve of its peak, as a share of
+the loss; measured on set A of the loss curves (docs/log.md)."""
+PER_DOUBLING = 0.003
+"""The same for each factor of 2 between the peak and the record, for laws that cross peaks."""
+
 
 class CurveLaw(Protocol):
     """A family of loss curves: positive coefficients times columns of the schedule.
@@ -135,6 +141,9 @@ class Fitted:
     ) -> Band:
         """Return the prediction and an interval for one measurement, by Laplace draws.
 
+        Added to the parameters' uncertainty: the noise of a measurement, what laws were seen to
+        miss on unseen curves, and more of that for each doubling away from the record's peaks.
+
         Args:
             lr: [T] rate of every update.
             steps: [J] where; all T steps if left out.
@@ -151,7 +160,11 @@ class Fitted:
         points = random.multivariate_normal(self._point(), self.covariance, draws, method="svd")
         features = self.law.features(lr_T, some)
         curves = np.stack([_at(self.law, features, point) for point in points])
-        curves = curves * (1 + self.noise * random.standard_normal(curves.shape))
+        away = max(float(lr_T.max()) / self.record.highest_peak, 1.0) * max(
+            self.record.lowest_peak / float(lr_T.max()), 1.0
+        )
+        astray = np.hypot(MISFIT, PER_DOUBLING * np.log2(away)) * random.standard_normal((draws, 1))
+        curves = curves * (1 + astray + self.noise * random.standard_normal(curves.shape))
         low, high = np.quantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
         centre = middle[place]
         below = np.interp(steps_J, some, np.maximum(centre - low, 0.0))
@@ -178,7 +191,7 @@ def fit(
     law: CurveLaw,
     curves: Sequence[Curve],
     *,
-    delta: float = DELTA,
+    delta: float | None = None,
     one_decay: Literal["refuse", "warn"] = "refuse",
 ) -> Fitted:
     """Fit a law to curves.
@@ -186,7 +199,7 @@ def fit(
     Args:
         law: Which one.
         curves: Runs of one model on one text that differ in their schedules.
-        delta: Huber threshold on log losses.
+        delta: Huber threshold on log losses; left out, 1e-3, or the noise where that is larger.
         one_decay: What to do with a single smooth decay, which cannot tell progress from
             annealing: laws fitted on one cosine miss other schedules by .02 to .03 nats.
 
@@ -206,6 +219,7 @@ def fit(
     thin = [curve.thinned(POINTS) for curve in curves]
     features = [law.features(curve.lr, curve.steps) for curve in thin]
     loss_J = np.concatenate([curve.loss for curve in thin])
+    delta = delta if delta is not None else max(DELTA, _noise(thin))
     found = minimise(
         lambda shape: _stack([law.columns(some, shape) for some in features]),
         loss_J,
@@ -275,6 +289,13 @@ def _stack(parts: Sequence[Columns]) -> Columns:
         np.concatenate([part.value_JM for part in parts]),
         np.concatenate([part.slope_JMP for part in parts]),
     )
+
+
+def _noise(curves: Sequence[Curve]) -> float:
+    """Return the scatter of log losses, from second differences; jumps hardly count."""
+    bends = [np.diff(np.log(curve.loss), 2) for curve in curves if len(curve) > 2]
+    every = np.abs(np.concatenate(bends)) if bends else np.zeros(1)
+    return float(1.4826 * np.median(every) / np.sqrt(6.0))
 
 
 def _stretch(lengths: Sequence[int], residual_J: Floats) -> float:
