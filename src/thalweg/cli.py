@@ -305,7 +305,7 @@ def _plan(recipe: "Recipe", origin: "Origin", own: Mapping[str, Any]) -> None:
 
 def _close(folder: Path, state: "RunState", code: int) -> None:
     """Write what a finished run is good for, say what to try next, and exit."""
-    from thalweg import launch
+    from thalweg import finish
 
-    launch.close(folder, state, code)
+    finish.close(folder, state, code)
     raise SystemExit(code)

@@ -1,18 +1,26 @@
 """What a run is good for once it stands: samples, held-out loss, an exported folder, a report."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
 
-from thalweg.core.checkpoint import fill_learners, newest_whole, read_state
+from thalweg.core.checkpoint import (
+    checkpoints,
+    fill_learners,
+    newest_whole,
+    read_state,
+    step_of,
+)
 from thalweg.core.learner import Learner
 from thalweg.core.names import finder
 from thalweg.core.protocols import Context, ModelSpec, Source
 from thalweg.core.recipe import CopyOf, Recipe
 from thalweg.core.replay import batch_at
 from thalweg.core.session import build_learners, open_run
+from thalweg.core.state import RunState
 from thalweg.core.time import Time
 from thalweg.core.tree import flatten
 from thalweg.core.world import World
@@ -23,7 +31,7 @@ from thalweg.evaluate import HeldOutLoss, held_out_loss
 from thalweg.models import export, generate
 from thalweg.report import write_report
 
-__all__ = ["evaluate", "export_run", "finish", "open_learner", "sample", "show_data"]
+__all__ = ["close", "evaluate", "export_run", "finish", "open_learner", "sample", "show_data"]
 
 PROMPTS = ("import ", "def ", "The ")
 """What a run is asked to go on from when nobody says."""
@@ -118,6 +126,40 @@ def finish(run: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
                 file.write(json.dumps({"step": step, "prompt": prompt, "text": text}) + "\n")
         _export(recipe, learner.module, _spec(recipe, "policy"), run / "export")
     return write_report([run], run / "report.html")
+
+
+def close(folder: Path, state: RunState, code: int) -> None:
+    """Write samples, export and report of a finished run on the main rank; print what is next."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if code == 0:
+        report = finish(folder)
+    else:
+        report = write_report([folder], folder / "report.html")
+    run = folder.name
+    print(f"\n{run}: {state.run_step} steps, {state.run_tokens:,} tokens")
+    if state.stopped:
+        print(f"stopped: {state.stopped}")
+    print(f"report:  {report}")
+    for file in read_samples(folder)[:1]:
+        print(f"sample:  {file[0]!r} ->\n{file[0]}{file[1]}")
+    if (folder / "export").exists():
+        print(f"export:  {folder / 'export'}  (transformers: AutoModelForCausalLM.from_pretrained)")
+    if code == 0:
+        steps = [step_of(path) for path in checkpoints(folder)]
+        at = steps[len(steps) // 2]
+        print("next:")
+        print(f"  thalweg sample {run} --prompt 'def main('")
+        print(f"  thalweg branch {run} --at {at} --decay {max(1, at // 4)}")
+        print(f"  thalweg extend {run} --steps {max(1, state.run_step // 2)}")
+        print(f"  thalweg data {run} --step 1")
+
+
+def read_samples(folder: Path) -> list[tuple[str, str]]:
+    """Return (prompt, text) of a run's samples."""
+    file = folder / "samples.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [(row["prompt"], row["text"]) for row in map(json.loads, lines)]
 
 
 def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str:

@@ -36,7 +36,7 @@ from thalweg.errors import RecipeError, StateError, did_you_mean
 from thalweg.evaluate import HeldOutLoss
 from thalweg.recipes import summaries
 from thalweg.recipes.parts import named_files
-from thalweg.report import Progress, Sink, TensorBoard, WandB, write_report
+from thalweg.report import Progress, Sink, TensorBoard, WandB
 from thalweg.report.dials import plot_plan
 from thalweg.schedules import OneMinusSqrt
 
@@ -353,40 +353,6 @@ def evaluate_run(run: Path, data: Sequence[str], field: str) -> HeldOutLoss:
     files = named_files(data, each_file=False)
     stores = {n: build(f, tokenizer=tokenizer, field=field).train for n, f in files.items()}
     return finish.evaluate(run, stores)
-
-
-def close(folder: Path, state: RunState, code: int) -> None:
-    """Write samples, export and report of a finished run on the main rank; print what is next."""
-    if os.environ.get("RANK", "0") != "0":
-        return
-    if code == 0:
-        report = finish.finish(folder)
-    else:
-        report = write_report([folder], folder / "report.html")
-    run = folder.name
-    print(f"\n{run}: {state.run_step} steps, {state.run_tokens:,} tokens")
-    if state.stopped:
-        print(f"stopped: {state.stopped}")
-    print(f"report:  {report}")
-    for file in read_samples(folder)[:1]:
-        print(f"sample:  {file[0]!r} ->\n{file[0]}{file[1]}")
-    if (folder / "export").exists():
-        print(f"export:  {folder / 'export'}  (transformers: AutoModelForCausalLM.from_pretrained)")
-    if code == 0:
-        steps = [step_of(path) for path in checkpoints(folder)]
-        at = steps[len(steps) // 2]
-        print("next:")
-        print(f"  thalweg sample {run} --prompt 'def main('")
-        print(f"  thalweg branch {run} --at {at} --decay {max(1, at // 4)}")
-        print(f"  thalweg extend {run} --steps {max(1, state.run_step // 2)}")
-        print(f"  thalweg data {run} --step 1")
-
-
-def read_samples(folder: Path) -> list[tuple[str, str]]:
-    """Return (prompt, text) of a run's samples."""
-    file = folder / "samples.jsonl"
-    lines = file.read_text().splitlines() if file.exists() else []
-    return [(row["prompt"], row["text"]) for row in map(json.loads, lines)]
 
 
 def _grafted(parent: Path, fork: Fork, name: str) -> Path:

@@ -58,7 +58,7 @@ def linear_cross_entropy(
         return Scored(None, differentiable_N)
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or head_VD.requires_grad):
         return Scored(*_Weighted.apply(hidden_ND, head_VD, targets_N, weight_N, size, low))  # type: ignore[no-untyped-call]
-    logprobs_N = _score(hidden_ND, head_VD, targets_N, size, low)
+    logprobs_N = _score_whole(hidden_ND.to(low), head_VD.to(low), targets_N, size)
     return Scored(-(weight_N * logprobs_N).sum(), logprobs_N)
 
 
@@ -81,26 +81,22 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 def _log_softmax(hidden_CD: torch.Tensor, head_VD: torch.Tensor) -> torch.Tensor:
     logits_CV = hidden_CD @ head_VD.t()
-    return logits_CV.to(_wide(logits_CV.dtype)).log_softmax(-1)
+    return logits_CV.log_softmax(-1, dtype=_wide(logits_CV.dtype))
 
 
 def _score(
-    hidden_ND: torch.Tensor,
-    head_VD: torch.Tensor,
-    targets_N: torch.Tensor,
-    size: int,
-    low: torch.dtype,
+    hidden_ND: torch.Tensor, head_VD: torch.Tensor, targets_N: torch.Tensor, size: int
 ) -> torch.Tensor:
     """Return the log-probs [N] of the targets, chunk by chunk."""
-    head = head_VD.to(low)
-    return torch.cat(
-        [
-            _log_softmax(hidden_CD, head).gather(1, targets_C[:, None])[:, 0]
-            for hidden_CD, targets_C in zip(
-                torch.split(hidden_ND.to(low), size), torch.split(targets_N, size), strict=True
-            )
-        ]
-    )
+    logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=_wide(hidden_ND.dtype))
+    for chunk in _slices(len(targets_N), size):
+        log_share_CV = _log_softmax(hidden_ND[chunk], head_VD)
+        logprobs_N[chunk] = log_share_CV.gather(1, targets_N[chunk, None])[:, 0]
+    return logprobs_N
+
+
+def _slices(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _gradients(
@@ -109,27 +105,59 @@ def _gradients(
     targets_N: torch.Tensor,
     weight_N: torch.Tensor,
     size: int,
-    *,
     with_head: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Return logprobs [N] and the gradients of -sum(weight * logprob): [N, D] and [V, D]."""
-    logprobs, to_hidden = [], []
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return logprobs [N] and the gradients of -sum(weight * logprob): [N, D] and [V, D] or [0, D].
+
+    The weight scales rows of hidden, which are short, not rows of the slope. Results are allocated
+    before the loop: small tensors left between large ones would scatter the heap.
+    """
     wide = _wide(hidden_ND.dtype)
-    to_head = torch.zeros_like(head_VD, dtype=wide) if with_head else None
-    for hidden_CD, targets_C, weight_C in zip(
-        *(torch.split(rows, size) for rows in (hidden_ND, targets_N, weight_N.to(wide))),
-        strict=True,
-    ):
-        log_share_CV = _log_softmax(hidden_CD, head_VD)
-        picked_C1 = log_share_CV.gather(1, targets_C[:, None])
-        slope_CV = (log_share_CV.exp() * weight_C[:, None]).to(hidden_ND.dtype)
-        at_target_C1 = (picked_C1.exp() - 1.0) * weight_C[:, None]
-        slope_CV = slope_CV.scatter(1, targets_C[:, None], at_target_C1.to(slope_CV.dtype))
-        logprobs.append(picked_C1[:, 0])
-        to_hidden.append(slope_CV @ head_VD)
-        if to_head is not None:
-            to_head = to_head + slope_CV.t() @ hidden_CD
-    return torch.cat(logprobs), torch.cat(to_hidden), to_head
+    logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=wide)
+    to_hidden_ND = torch.empty_like(hidden_ND)
+    to_head = torch.zeros_like(head_VD if with_head else head_VD[:0], dtype=wide)
+    weight_N1 = weight_N.to(wide)[:, None]
+    weighted_ND = (hidden_ND * weight_N1).to(hidden_ND.dtype)
+    for chunk in _slices(len(targets_N), size):
+        targets_C1 = targets_N[chunk, None]
+        log_share_CV = _log_softmax(hidden_ND[chunk], head_VD)
+        picked_C1 = log_share_CV.gather(1, targets_C1)
+        slope_CV = log_share_CV.exp().to(hidden_ND.dtype)
+        at_target_C1 = (picked_C1.exp() - 1.0).to(hidden_ND.dtype)
+        slope_CV = slope_CV.scatter_(1, targets_C1, at_target_C1)
+        logprobs_N[chunk] = picked_C1[:, 0]
+        to_hidden_ND[chunk] = (slope_CV @ head_VD) * weight_N1[chunk]
+        if with_head:
+            to_head += slope_CV.t() @ weighted_ND[chunk]
+    return logprobs_N, to_hidden_ND, to_head
+
+
+# To the compiler the two loops are one operator each: seen through, it would unroll them and hold
+# the logits of all chunks at once.
+_score_whole = torch.library.custom_op("thalweg::linear_score", _score, mutates_args=())
+_gradients_whole = torch.library.custom_op("thalweg::linear_gradients", _gradients, mutates_args=())
+
+
+@_score_whole.register_fake
+def _(
+    hidden_ND: torch.Tensor, head_VD: torch.Tensor, targets_N: torch.Tensor, size: int
+) -> torch.Tensor:
+    return hidden_ND.new_empty(targets_N.shape, dtype=_wide(hidden_ND.dtype))
+
+
+@_gradients_whole.register_fake
+def _(
+    hidden_ND: torch.Tensor,
+    head_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    weight_N: torch.Tensor,
+    size: int,
+    with_head: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    wide = _wide(hidden_ND.dtype)
+    logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=wide)
+    to_head = head_VD.new_empty(head_VD.shape if with_head else (0, head_VD.shape[1]), dtype=wide)
+    return logprobs_N, torch.empty_like(hidden_ND), to_head
 
 
 class _Weighted(torch.autograd.Function):
@@ -145,9 +173,9 @@ class _Weighted(torch.autograd.Function):
         size: int,
         low: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        with_head = ctx.needs_input_grad[1]
-        logprobs_N, to_hidden, to_head = _gradients(
-            hidden_ND.to(low), head_VD.to(low), targets_N, weight_N, size, with_head=with_head
+        ctx.with_head = ctx.needs_input_grad[1]
+        logprobs_N, to_hidden, to_head = _gradients_whole(
+            hidden_ND.to(low), head_VD.to(low), targets_N, weight_N, size, ctx.with_head
         )
         ctx.save_for_backward(to_hidden, to_head)
         ctx.dtypes = hidden_ND.dtype, head_VD.dtype
@@ -162,7 +190,7 @@ class _Weighted(torch.autograd.Function):
         to_hidden, to_head = ctx.saved_tensors
         of_hidden, of_head = ctx.dtypes
         hidden_gradient = (to_hidden * to_loss).to(of_hidden)
-        head_gradient = None if to_head is None else (to_head * to_loss).to(of_head)
+        head_gradient = (to_head * to_loss).to(of_head) if ctx.with_head else None
         return hidden_gradient, head_gradient, None, None, None, None
 
 
@@ -180,15 +208,18 @@ class _LogProbs(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(hidden_ND, head_VD, targets_N)
         ctx.how = size, low
-        return _score(hidden_ND, head_VD, targets_N, size, low)
+        logprobs_N: torch.Tensor = _score_whole(hidden_ND.to(low), head_VD.to(low), targets_N, size)
+        return logprobs_N
 
     @staticmethod
     def backward(ctx: Any, to_logprobs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden_ND, head_VD, targets_N = ctx.saved_tensors
         size, low = ctx.how
         with_head = ctx.needs_input_grad[1]
-        _, to_hidden, to_head = _gradients(
-            hidden_ND.to(low), head_VD.to(low), targets_N, -to_logprobs, size, with_head=with_head
+        # with gradients enabled somebody wants a second derivative: the loop has one
+        gradients = _gradients if torch.is_grad_enabled() else _gradients_whole
+        _, to_hidden, to_head = gradients(
+            hidden_ND.to(low), head_VD.to(low), targets_N, -to_logprobs, size, with_head
         )
-        head_gradient = None if to_head is None else to_head.to(head_VD.dtype)
+        head_gradient = to_head.to(head_VD.dtype) if with_head else None
         return to_hidden.to(hidden_ND.dtype), head_gradient, None, None, None
