@@ -206,6 +206,14 @@ def list_runs() -> None:
     print(listing(Path(os.environ.get("THALWEG_HOME", "runs"))))
 
 
+@app.command(name="laws", context_settings={**OPEN, "help_option_names": []}, add_help_option=False)
+def laws_group(context: typer.Context) -> None:
+    """Fit laws to loss curves, predict runs, choose schedules: fit, predict, optimise, compare."""
+    from thalweg.cli_laws import laws
+
+    typer.main.get_command(laws).main([*context.args] or ["--help"], prog_name="thalweg laws")
+
+
 def main() -> None:
     """Run the command line; errors made for people are printed without a traceback."""
     try:

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import subprocess
@@ -298,7 +299,10 @@ except StateError as error:
 
 def without_room(folder: Path, room: int, hidden: int) -> str:
     command = [sys.executable, "-c", FULL, str(folder), str(room), str(hidden)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, env=env
+    )
     assert done.returncode == 3, done.stderr[-2000:]
     return done.stdout
 

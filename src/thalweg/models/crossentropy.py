@@ -124,7 +124,8 @@ def _gradients(
         picked_C1 = log_share_CV.gather(1, targets_C1)
         slope_CV = log_share_CV.exp().to(hidden_ND.dtype)
         at_target_C1 = (picked_C1.exp() - 1.0).to(hidden_ND.dtype)
-        slope_CV = slope_CV.scatter_(1, targets_C1, at_target_C1)
+        put = slope_CV.scatter if slope_CV.requires_grad else slope_CV.scatter_
+        slope_CV = put(1, targets_C1, at_target_C1)
         logprobs_N[chunk] = picked_C1[:, 0]
         to_hidden_ND[chunk] = (slope_CV @ head_VD) * weight_N1[chunk]
         if with_head:
