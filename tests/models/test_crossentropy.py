@@ -78,6 +78,16 @@ def test_zero_weight_gives_zero_gradient() -> None:
     assert torch.equal(to_hidden[0][2], torch.zeros(5))
 
 
+@pytest.mark.parametrize("with_head", [False, True])
+def test_the_compiler_is_told_the_right_shapes(with_head: bool) -> None:
+    hidden, head, targets, weight = (x.detach() for x in _inputs())
+    checks = ("test_schema", "test_faketensor")
+    score, gradients = torch.ops.thalweg.linear_score, torch.ops.thalweg.linear_gradients
+    torch.library.opcheck(score.default, (hidden, head, targets, 3), test_utils=checks)
+    given = (hidden, head, targets, weight, 3, with_head)
+    torch.library.opcheck(gradients.default, given, test_utils=checks)
+
+
 def test_under_autocast_matmuls_are_short_and_the_softmax_is_not() -> None:
     hidden, head, targets, weight = _inputs()
     exact = linear_cross_entropy(hidden, head, targets, weight)

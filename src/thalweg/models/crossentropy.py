@@ -7,6 +7,8 @@ Two ways, because two users want different things:
   pass, while a chunk's logits are at hand; the backward pass only scales them;
 - without (scoring, ratios, preferences) the log-probs are differentiable, and the backward pass
   makes each chunk's logits again.
+Both loops are opaque to the compiler, which would unroll them and hold every chunk's logits.
+Measured at 8,192 tokens and a vocabulary of 32,000: 0.26 GB above rest instead of 0.51.
 Matmuls run in the autocast dtype, softmax and sums in float32 (float64 for float64 inputs).
 """
 
@@ -133,8 +135,7 @@ def _gradients(
     return logprobs_N, to_hidden_ND, to_head
 
 
-# To the compiler the two loops are one operator each: seen through, it would unroll them and hold
-# the logits of all chunks at once.
+# Operators are known to torch by name, so they are registered when this file is imported.
 _score_whole = torch.library.custom_op("thalweg::linear_score", _score, mutates_args=())
 _gradients_whole = torch.library.custom_op("thalweg::linear_gradients", _gradients, mutates_args=())
 
