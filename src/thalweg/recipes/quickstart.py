@@ -12,6 +12,7 @@ from thalweg.core.moves import Learn
 from thalweg.core.recipe import Compute, Phase, Recipe
 from thalweg.core.time import share
 from thalweg.objectives import NextToken
+from thalweg.optim import AdamW
 from thalweg.recipes import parts
 from thalweg.schedules import Wsd
 
@@ -24,7 +25,7 @@ def recipe(
     tokenizer: str = "bpe:2048",
     length: int = 256,
     batch: int = 16,
-    lr: float = 3e-3,
+    lr: float = 6e-3,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     seed: int = 0,
 ) -> Recipe:
@@ -36,20 +37,19 @@ def recipe(
         tokenizer: bytes, or bpe:SIZE.
         length: Target tokens of a row.
         batch: Rows of a batch.
-        lr: Peak learning rate of AdamW; Muon takes five times as much for the matrices.
+        lr: Peak learning rate.
         dtype: Of activations.
         seed: Of weights and order.
     """
     text = parts.read_text({"python": standard_library()}, tokenizer, "text", 0.02)
     spec = parts.open_model(model, text.tokenizer.size, length)
     rate = Wsd(lr, warmup=share(0.05), decay=share(0.3))
-    matrix_rate = Wsd(5 * lr, warmup=share(0.05), decay=share(0.3))
     phase = Phase(
         steps,
         parts.mixture(text, length, "", ""),
-        (Learn("policy", NextToken(), parts.optimizer("muon", rate, matrix_rate)),),
+        (Learn("policy", NextToken(), AdamW(lr=rate)),),
         rows=batch,
-        monitors=parts.held_out_monitor(text, length, most=32),
+        monitors=parts.held_out_monitor(text, length, most=48),
     )
     return Recipe({"policy": spec}, (phase,), seed=seed, compute=Compute(dtype=dtype))
 
