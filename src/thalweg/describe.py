@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from thalweg.core.dials import phase_length
 from thalweg.core.learner import Learner
 from thalweg.core.moves import Learn
 from thalweg.core.plan import Plan
@@ -94,12 +95,14 @@ def _dials(plan: Plan) -> list[str]:
 
 
 def _activations(recipe: Recipe, model: str, learner: Learner, length: int) -> int:
-    """Return a rough bound: 16 numbers of the width of every matrix a token passes."""
-    learn, rows = next(
-        (m, phase.rows) for phase in recipe.phases for m in phase.do
+    """Return a rough bound: three numbers for each that a matrix reads or writes, the smaller."""
+    phase, learn = next(
+        (phase, m) for phase in recipe.phases for m in phase.do
         if isinstance(m, Learn) and m.model == model
     )  # fmt: skip
-    most = max(np.atleast_1d(at(rows, Time(np.arange(64), 64, run_step=np.arange(64)))).tolist())
+    steps = phase_length(phase)[0] or 10_000
+    grid = np.unique(np.linspace(0, steps - 1, 256).astype(int))
+    most = max(np.atleast_1d(at(phase.rows, Time(grid, steps, run_step=grid))).tolist())
     tokens = learn.micro if isinstance(learn.micro, int) else round(most) * max(length, 1)
     widths = sum(min(p.shape) for p in learner.module.parameters() if p.ndim == 2)
     size = 2 if recipe.compute.dtype == "bfloat16" or torch.cuda.is_available() else 4

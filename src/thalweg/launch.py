@@ -24,7 +24,6 @@ from thalweg.core.checkpoint import checkpoints, step_of
 from thalweg.core.dials import phase_length
 from thalweg.core.names import load_file
 from thalweg.core.plan import plan
-from thalweg.core.protocols import Schedule
 from thalweg.core.recipe import Recipe, check
 from thalweg.core.session import Origin, Session, open_run, resume, train
 from thalweg.core.state import RunState
@@ -163,8 +162,6 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
         RecipeError: An unknown or ambiguous path, or a value of another kind.
     """
     for path, value in values.items():
-        if isinstance(value, Schedule):
-            raise TypeError("schedules are written in Python, not on the command line")
         recipe = put(recipe, path, value)
     return recipe
 
