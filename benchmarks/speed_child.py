@@ -95,7 +95,7 @@ def ours(
         compute=Compute(
             dtype="bfloat16" if precision == "bfloat16" else "float32", compile=compiled
         ),
-        saves=Saves(every=count(10**9)),
+        saves=Saves(every=count(10**9), milestone=count(10**9)),
     )
     times, losses = [], []
 

@@ -11,7 +11,7 @@ from thalweg.core.protocols import Foreseen, Schedule
 from thalweg.core.recipe import Phase, scheduled
 from thalweg.core.state import RunState
 from thalweg.core.time import Span, Time
-from thalweg.core.tree import at, keys_of, put, reach, read_record
+from thalweg.core.tree import at, freezing, keys_of, put, reach, read_record
 from thalweg.errors import DialError
 from thalweg.optim import rates
 
@@ -48,6 +48,8 @@ class Dials:
     """What leads to each schedule in the phase."""
     constants: Mapping[str, Any]
     """Overridden dials that are numbers."""
+    freeze: Callable[[Time], Any] | None
+    """Makes the source, moves, rows and monitors of a moment; None if nothing is scheduled."""
 
     @staticmethod
     def of(phase: Phase, overrides: Mapping[str, Any], find: Callable[[str], Any]) -> "Dials":
@@ -59,7 +61,8 @@ class Dials:
         constants = {path: v for path, v in values.items() if not isinstance(v, Schedule)}
         schedules = scheduled(phase)
         keys = {path: keys_of(phase, path) for path in schedules}
-        return Dials(phase, steps, batch_tokens, schedules, keys, constants)
+        freeze = freezing(_scheduled_parts(phase))
+        return Dials(phase, steps, batch_tokens, schedules, keys, constants, freeze)
 
     def time(self, state: RunState) -> Time:
         """Return the moment of the next step."""
@@ -67,13 +70,9 @@ class Dials:
 
     def live(self, time: Time) -> Phase:
         """Return the phase with every schedule frozen; controllers keep theirs."""
-        return replace(
-            self.phase,
-            source=at(self.phase.source, time),
-            do=at(self.phase.do, time),
-            rows=round(at(self.phase.rows, time)),
-            monitors=at(self.phase.monitors, time),
-        )
+        parts = self.freeze(time) if self.freeze else _scheduled_parts(self.phase)
+        source, do, rows, monitors = parts
+        return replace(self.phase, source=source, do=do, rows=round(rows), monitors=monitors)
 
     def values(self, live: Phase) -> dict[str, float]:
         """Return `dial/PATH` for every schedule, every override and every learning rate.
@@ -102,6 +101,10 @@ class Dials:
                 column["step"].append(step)
                 column["value"].append(value)
         return out
+
+
+def _scheduled_parts(phase: Phase) -> tuple[Any, ...]:
+    return phase.source, phase.do, phase.rows, phase.monitors
 
 
 def phase_length(phase: Phase) -> tuple[int | None, int]:

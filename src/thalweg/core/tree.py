@@ -25,6 +25,7 @@ __all__ = [
     "at",
     "differences",
     "find_path",
+    "freezing",
     "flatten",
     "get",
     "keys_of",
@@ -37,9 +38,6 @@ __all__ = [
 Key: TypeAlias = str | int
 Keys: TypeAlias = tuple[Key, ...]
 T = TypeVar("T")
-
-_LEAVES = frozenset((int, float, str, bool, type(None)))
-
 
 def flatten(tree: Any) -> dict[str, Any]:
     """Return every place below the root by its path, inner nodes before their leaves.
@@ -124,29 +122,43 @@ def at(tree: T, time: Time) -> T:
 
     Subtrees without schedules are returned as they are, the same object.
     """
-    if type(tree) in _LEAVES:  # most of a tree; this runs at every step
-        return tree
+    freeze = freezing(tree)
+    return freeze(time) if freeze else tree
+
+
+def freezing(tree: T) -> Callable[[Time], T] | None:
+    """Return the function of time that `at` is for this tree, or None if nothing in it is scheduled.
+
+    Looks for the schedules once, so that a loop need not walk the tree at every step.
+    """
     if isinstance(tree, Schedule):
-        frozen: T = _plain(tree(time))
-        return frozen
+        schedule: Schedule[Any] = tree
+        return lambda time: _plain(schedule(time))
     if _is_node(tree):
-        changed: dict[str, Any] = {}
         kind: type = type(tree)
-        for name in _field_names(kind):
-            old = getattr(tree, name)
-            new = at(old, time)
-            if new is not old:
-                changed[name] = new
-        return replace(tree, **changed) if changed else tree  # type: ignore[type-var]
-    if isinstance(tree, Mapping):
-        mapped = {key: at(value, time) for key, value in tree.items()}
-        same = all(mapped[key] is value for key, value in tree.items())
-        return tree if same else mapped  # type: ignore[return-value]
-    if isinstance(tree, tuple):
-        items = tuple(at(value, time) for value in tree)
-        same = all(a is b for a, b in zip(items, tree, strict=True))
-        return tree if same else items  # type: ignore[return-value]
-    return tree
+        parts = _moving({name: getattr(tree, name) for name in _field_names(kind)})
+        if parts:
+            return lambda time: replace(tree, **_frozen(parts, time))  # type: ignore[type-var]
+    elif isinstance(tree, Mapping):
+        held: Any = dict(tree)
+        parts = _moving(held)
+        if parts:
+            return lambda time: {**held, **_frozen(parts, time)}  # type: ignore[return-value]
+    elif isinstance(tree, tuple):
+        items = [freezing(item) for item in tree]
+        if any(items):
+            pairs = list(zip(items, tree, strict=True))
+            return lambda time: tuple(f(time) if f else item for f, item in pairs)  # type: ignore[return-value]
+    return None
+
+
+def _moving(parts: Mapping[str, Any]) -> dict[str, Callable[[Time], Any]]:
+    found = {name: freezing(part) for name, part in parts.items()}
+    return {name: freeze for name, freeze in found.items() if freeze}
+
+
+def _frozen(parts: Mapping[str, Callable[[Time], Any]], time: Time) -> dict[str, Any]:
+    return {name: freeze(time) for name, freeze in parts.items()}
 
 
 def record(tree: Any, path: str = "") -> Any:

@@ -154,10 +154,23 @@ class World:
 
     @contextmanager
     def draws(self, seed: int, run_step: int) -> Iterator[None]:
-        """Make what modules draw from torch's own generator (dropout) a function of the step."""
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(key_seed(seed, "torch", run_step, self.rank))
+        """Make what modules draw from torch's own generators (dropout) a function of the step.
+
+        The generators are seeded one by one: `torch.manual_seed` takes a millisecond a step, most
+        of it to note down who asked for the seeds of devices that are not there.
+        """
+        generators = [torch.default_generator]
+        if self.device.type == "cuda":
+            generators.append(torch.cuda.default_generators[self.device.index or 0])
+        before = [generator.get_state() for generator in generators]
+        number = key_seed(seed, "torch", run_step, self.rank)
+        for generator in generators:
+            generator.manual_seed(number)
+        try:
             yield
+        finally:
+            for generator, state in zip(generators, before, strict=True):
+                generator.set_state(state)
 
     def barrier(self) -> None:
         """Wait for every rank."""
@@ -169,7 +182,9 @@ class World:
         if self.main:
             folder.mkdir(parents=True, exist_ok=True)
         self.barrier()
-        writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        writer = HuggingFaceStorageWriter(
+            str(folder), fqn_to_index_mapping=_files(tensors), save_distributed=True
+        )
         with _plainly():
             save(tensors, storage_writer=writer, no_dist=self.size == 1)
 
@@ -178,6 +193,23 @@ class World:
         reader = HuggingFaceStorageReader(str(folder))
         with _plainly():
             load(tensors, storage_reader=reader, no_dist=self.size == 1)
+
+
+def _files(tensors: dict[str, torch.Tensor]) -> dict[str, int]:
+    """Return the number of the file of each tensor, from 1.
+
+    A file is put together in memory before it is written: sixteen files, none below 16 MiB, keep
+    that small.
+    """
+    sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
+    most = max(sum(sizes.values()) // 16, 1 << 24)
+    numbers, number, held = {}, 1, 0
+    for name, size in sizes.items():
+        if held and held + size > most:
+            number, held = number + 1, 0
+        numbers[name] = number
+        held += size
+    return numbers
 
 
 def _gradient(weight: nn.Parameter) -> torch.Tensor:

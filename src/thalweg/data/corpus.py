@@ -190,9 +190,14 @@ class _Order:
 
     def windows(self, rows: np.ndarray, n: int) -> np.ndarray:
         """Return which of n windows each row shows, int64 [rows]."""
-        blocks = np.unique(rows // _BLOCK)
+        of_row = rows // _BLOCK
+        first = int(of_row[0]) if len(rows) else 0
+        if (of_row == first).all():  # nearly always
+            inside: np.ndarray = _windows_of(self, n, first)[rows - first * _BLOCK]
+            return inside
+        blocks = np.unique(of_row)
         table = np.concatenate([_windows_of(self, n, block) for block in blocks.tolist()])
-        found: np.ndarray = table[np.searchsorted(blocks, rows // _BLOCK) * _BLOCK + rows % _BLOCK]
+        found: np.ndarray = table[np.searchsorted(blocks, of_row) * _BLOCK + rows % _BLOCK]
         return found
 
     def starts(self, rows: np.ndarray) -> tuple[Store, np.ndarray]:
