@@ -73,7 +73,9 @@ def run(folder: Path, steps: int, rows: int, spent: dict[str, float]) -> list[tu
     model = Transformer(vocabulary=320, width=16, layers=1, heads=1, positions=256)
     rate = Wsd(1e-3, warmup=share(0.02), decay=share(0.2))
     phase = Phase(steps, source, (Learn("policy", NextToken(), AdamW(lr=rate)),), rows=rows)
-    recipe = Recipe({"policy": model}, (phase,), saves=Saves(every=count(10**9), milestone=count(10**9)))
+    recipe = Recipe(
+        {"policy": model}, (phase,), saves=Saves(every=count(10**9), milestone=count(10**9))
+    )
     marks: list[tuple[float, float]] = []
 
     def mark(report: object, timing: object) -> None:

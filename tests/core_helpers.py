@@ -29,8 +29,9 @@ def line_recipe(
     controllers: tuple[Controller, ...] = (),
     do: tuple[Move, ...] = (),
     micro: int | None = None,
+    watch: tuple[str, ...] = (),
 ) -> Recipe:
-    learn = Learn("policy", Squared(), AdamW(lr=lr), micro=micro)
+    learn = Learn("policy", Squared(), AdamW(lr=lr), micro=micro, watch=watch)
     phase = Phase(steps, Lines(), (learn, *do), rows=8, controllers=controllers)
     return Recipe({"policy": Linear2()}, (phase,))
 

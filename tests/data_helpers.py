@@ -6,7 +6,7 @@ from pathlib import Path
 
 from thalweg.core.protocols import Context, Source, State
 from thalweg.core.time import Time
-from thalweg.data import build, build_pairs
+from thalweg.data import build, build_pairs, build_preferences
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data"
 """Texts that lie beside the repository on the machines it is developed on."""
@@ -32,6 +32,17 @@ def pair_store(folder: Path, pairs: Sequence[tuple[str, str]]) -> str:
     records = [{"prompt": prompt, "answer": answer} for prompt, answer in pairs]
     file = write_lines(folder / "pairs.jsonl", records)
     built = build_pairs(file, template="{prompt}{answer}", home=folder / "home", progress=False)
+    return str(built.train)
+
+
+def preference_store(folder: Path, triples: Sequence[tuple[str, str, str]]) -> str:
+    """Return a store of bytes of these prompts, better and worse answers, joined by nothing."""
+    names = ("prompt", "chosen", "rejected")
+    records = [dict(zip(names, triple, strict=True)) for triple in triples]
+    file = write_lines(folder / "preferences.jsonl", records)
+    built = build_preferences(
+        file, template="{prompt}{answer}", home=folder / "home", progress=False
+    )
     return str(built.train)
 
 

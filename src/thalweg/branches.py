@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,10 +32,14 @@ from thalweg.core.session import open_run
 from thalweg.core.time import Span, Time
 from thalweg.core.tree import at, find_path, flatten, get, put, record
 from thalweg.errors import StateError
+from thalweg.laws.convex import extension_factor
 from thalweg.optim import rates
 from thalweg.schedules import Constant, Then, Times, Warmup
 
-__all__ = ["Fork", "branch", "decayed", "extended", "graft"]
+__all__ = ["Fork", "branch", "decayed", "extended", "graft", "learning_rates", "pinned", "rated"]
+
+NEAR = 0.995
+"""A proposed factor from here on is the rate itself."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Fork:
     """Step of the run up to which both do the same."""
     changes: tuple[str, ...]
     """What was changed, for people."""
+    notes: tuple[str, ...] = ()
+    """What was not changed and could be, for people."""
     exact: bool = False
     """Whether only a checkpoint at just this step will do: steps before it would differ."""
 
@@ -63,9 +69,9 @@ def decayed(recipe: Recipe, step: int, steps: int, shape: Schedule[Any]) -> Fork
     number, local = _phase_at(recipe, step)
     trunk = recipe.phases[number]
     length, width = phase_length(trunk)
-    phase = _pinned(trunk)
+    phase = pinned(trunk)
     changes = [f"{phase.name}.steps = {local + steps}"]
-    for path, rate in _rates(trunk).items():
+    for path, rate in learning_rates(trunk).items():
         now = float(at(rate, Time(local, length, local * width, step, width)))
         falling = Times(Constant(now), shape)
         phase = put(phase, path, Then(_held(rate, length), falling, after=Span(local, "steps")))
@@ -127,7 +133,46 @@ def branch(recipe: Recipe, step: int, values: Mapping[str, Any]) -> Fork:
         switched = _switched(get(recipe, dial), get(changed, dial), local, length)
         changed = put(changed, dial, switched)
     lines = tuple(f"{find_path(recipe, path)} = {value}" for path, value in values.items())
-    return Fork(changed, step, lines, exact)
+    return Fork(changed, step, lines, exact=exact)
+
+
+def rated(trunk: Recipe, fork: Fork, rate: float | Literal["proposed", "keep"]) -> Fork:
+    """Return a fork with its rates lowered from its step on, or with a note of what they could be.
+
+    The proposal is the convex bound's: the trunk's rate is taken to have been the best one for the
+    trunk's length, and a longer run wants a lower one.
+
+    Args:
+        trunk: The recipe that was forked.
+        fork: Of another length than the trunk.
+        rate: Take the proposal, leave the rates, or multiply them by a number.
+    """
+    number, local = _phase_at(trunk, fork.step)
+    before, after = trunk.phases[number], fork.recipe.phases[number]
+    old, new = _main_rate(before), _main_rate(after)
+    if old is None or new is None:
+        found, why = 1.0, "an endless run has no best rate"
+    else:
+        found = extension_factor(old, new, local)
+        why = f"{old.size:,} -> {new.size:,} steps by the convex bound"
+    if rate == "keep":
+        said = f"rates kept ({why})"
+        if found < NEAR:
+            said = f"rates kept; --rate proposed lowers them to x{found:.3f} from step "
+            said += f"{fork.step} on ({why})"
+        return replace(fork, notes=(*fork.notes, said))
+    factor = found if rate == "proposed" else rate
+    if rate != "proposed":
+        why = f"as asked; proposed x{found:.3f}: {why}"
+    if factor == 1.0:
+        return replace(fork, notes=(*fork.notes, f"rates kept ({why})"))
+    for path, dial in learning_rates(after).items():
+        lower = Times(Constant(factor), _held(dial, None))
+        after = put(after, path, _switched(dial, lower, local, phase_length(after)[0]))
+    line = f"rates: x{factor:.3f} from step {fork.step} on ({why})"
+    phases = (*fork.recipe.phases[:number], after, *fork.recipe.phases[number + 1 :])
+    made = replace(fork.recipe, phases=phases)
+    return replace(fork, recipe=made, changes=(*fork.changes, line))
 
 
 def graft(parent: Path, folder: Path, fork: Fork) -> int:
@@ -202,6 +247,18 @@ def _checkpoint(parent: Path, fork: Fork) -> Path:
     return usable[-1]
 
 
+def _main_rate(phase: Phase) -> np.ndarray | None:
+    """Return the rate nearest to the root of a phase at every step; None without an end."""
+    length, width = phase_length(phase)
+    dials = learning_rates(phase)
+    if length is None or not dials:
+        return None
+    dial = dials[min(dials, key=lambda path: (path.count("."), path))]
+    grid = np.arange(length)
+    values = at(dial, Time(grid, length, grid * width, grid, width))
+    return np.broadcast_to(np.asarray(values, float), grid.shape)
+
+
 def _phase_at(recipe: Recipe, step: int) -> tuple[int, int]:
     """Return the number of the phase that a step of the run belongs to, and its step there."""
     first = 0
@@ -218,7 +275,7 @@ def _phase_at(recipe: Recipe, step: int) -> tuple[int, int]:
     )
 
 
-def _pinned(phase: Phase) -> Phase:
+def pinned(phase: Phase) -> Phase:
     """Return the phase with every schedule held to its present clock, whatever the new length."""
     length, _ = phase_length(phase)
     for path, schedule in scheduled(phase).items():
@@ -258,7 +315,7 @@ def _warmed(phase: Phase, length: int) -> Phase:
     return phase
 
 
-def _rates(phase: Phase) -> dict[str, Any]:
+def learning_rates(phase: Phase) -> dict[str, Any]:
     """Return the learning rates of every Learn by path: schedules or numbers."""
     paths = [
         f"{move.name}.optimizer.{path}"

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # idle threads must not spin: few cores, many waits
 
@@ -31,14 +31,26 @@ app = typer.Typer(
 Own = Mapping[str, tuple[Any, Any]]
 """Options of a verb that are not the recipe's: name -> annotation and default."""
 Act = Callable[["Recipe", "Origin", Mapping[str, Any]], None]
+PAST = typer.Option("--from", help="Runs to predict the loss from, one or several.")
 SINK = typer.Option(help="tensorboard or wandb; repeat for both.")
 OPEN = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 Run = Annotated[str, typer.Argument(help="Name or folder of a run.")]
 Name = Annotated[str, typer.Option("--run", help="Name of the new run.")]
 Sinks = Annotated[list[str], typer.Option("--sink", help="tensorboard or wandb; repeat for both.")]
+Rate = Annotated[
+    str, typer.Option(help="proposed (by the convex bound), keep, or a factor of the rate: 0.5.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress line.")]
+Elsewhere = Annotated[
+    Literal["refuse", "warn"], typer.Option(help="For past runs unlike this recipe.")
+]
 TRAIN: Own = {
     "run": (Name, ""),
+    "past": (
+        Annotated[list[str] | None, typer.Option("--from", help="Runs to predict from.")],
+        None,
+    ),
+    "elsewhere": (Elsewhere, "refuse"),
     "sink": (Annotated[list[str] | None, SINK], None),
     "quiet": (Quiet, False),
 }
@@ -56,12 +68,16 @@ def train(context: typer.Context, recipe: Annotated[str, typer.Argument()] = "")
 
 @app.command(context_settings=OPEN)
 def plan(context: typer.Context, recipe: Annotated[str, typer.Argument()] = "") -> None:
-    """Say what a recipe would do: steps, tokens and epochs a source, dials, FLOPs, memory."""
+    """Say what a recipe would do: data, dials, cost, and with --from RUN... the loss to expect."""
     if recipe in ("", "--help", "-h"):
         _print_recipes("plan")
         return
     picture = typer.Option(help="Draw the dials into this .svg file.")
-    own = {"plot": (Annotated[Path | None, picture], None)}
+    pilot = typer.Option("--pilot", help="Run short pilots first, and predict from them.")
+    own = {
+        "plot": (Annotated[Path | None, picture], None),
+        "pilot": (Annotated[bool, pilot], False),
+    }
     _with_recipe(recipe, [*context.args], "plan", {**TRAIN, **own}, _plan)
 
 
@@ -81,13 +97,14 @@ def branch(
     decay: Annotated[
         int | None, typer.Option(help="Let the rate decay over this many steps.")
     ] = None,
+    rate: Rate = "keep",
     name: Name = "",
     quiet: Quiet = False,
 ) -> None:
     """Start a run from a step of another: let it decay, or go on with something changed."""
-    from thalweg import launch
+    from thalweg import launch, lineage
 
-    folder = launch.branch_run(launch.find_run(run), at, decay, changes or [], name)
+    folder = lineage.branch_run(launch.find_run(run), at, decay, changes or [], name, rate)
     _close(*launch.resume_run(folder, quiet=quiet))
 
 
@@ -96,13 +113,14 @@ def extend(
     run: Run,
     tokens: Annotated[float | None, typer.Option(help="More target tokens.")] = None,
     steps: Annotated[int | None, typer.Option(help="More steps.")] = None,
+    rate: Rate = "keep",
     name: Name = "",
     quiet: Quiet = False,
 ) -> None:
     """Go on with a longer run, from where the longer one's dials leave the shorter one's."""
-    from thalweg import launch
+    from thalweg import launch, lineage
 
-    folder = launch.extend_run(launch.find_run(run), tokens, steps, name)
+    folder = lineage.extend_run(launch.find_run(run), tokens, steps, name, rate)
     _close(*launch.resume_run(folder, quiet=quiet))
 
 
@@ -206,6 +224,29 @@ def list_runs() -> None:
     print(listing(Path(os.environ.get("THALWEG_HOME", "runs"))))
 
 
+@app.command()
+def reproduce(
+    names: Annotated[list[str] | None, typer.Argument(help="Entries; all if none.")] = None,
+    size: Annotated[
+        Literal["tiny", "small"], typer.Option(help="tiny: seconds; small: minutes.")
+    ] = "small",
+    seeds: Annotated[int | None, typer.Option(help="What the entry says if not given.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the entries, run nothing.")] = False,
+    record: Annotated[Path | None, typer.Option(help="JSON file to put verdicts into.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if a claim is not reproduced.")
+    ] = False,
+) -> None:
+    """Test the claims of papers: reproduced, not reproduced or inconclusive, with numbers."""
+    from thalweg.atlas import verbs
+    from thalweg.atlas.listing import entries
+
+    if list_:
+        print(verbs.listed(names or [*entries()]))
+        return
+    print(verbs.reproduced(names or [*entries()], size, seeds, record, strict=strict))
+
+
 @app.command(name="laws", context_settings={**OPEN, "help_option_names": []}, add_help_option=False)
 def laws_group(context: typer.Context) -> None:
     """Fit laws to loss curves, predict runs, choose schedules: fit, predict, optimise, compare."""
@@ -240,6 +281,7 @@ def _print_recipes(verb: str) -> None:
 def _with_recipe(name: str, arguments: Sequence[str], verb: str, own: Own, act: Act) -> None:
     """Parse the recipe's options and the verb's own, and act on the recipe."""
     from thalweg import launch
+    from thalweg.recipes.named import file_of
 
     function, file = launch.find_recipe(name)
     options = inspect.signature(function, eval_str=True).parameters
@@ -249,15 +291,29 @@ def _with_recipe(name: str, arguments: Sequence[str], verb: str, own: Own, act: 
         given = {key: value for key, value in chosen.items() if value != options[key].default}
         changed = dict(launch.parse_override(text) for text in changes or [])
         recipe = launch.override(function(**chosen), changed)
-        act(recipe, launch.Origin(name, given, changed, file), ours)
+        act(recipe, launch.Origin(name, given, changed, file or file_of(given)), ours)
 
     call.__doc__ = (function.__doc__ or "").split("\n\n")[0]
     signature = _signature(function, own)
     call.__signature__ = signature  # type: ignore[attr-defined]
     call.__annotations__ = {key: one.annotation for key, one in signature.parameters.items()}
+    arguments = _repeated(arguments, "--from")
     inner = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     inner.command(name=name)(call)
     typer.main.get_command(inner).main([*arguments], prog_name=f"thalweg {verb} {name}")
+
+
+def _repeated(arguments: Sequence[str], option: str) -> list[str]:
+    """Return `--from A B` as `--from A --from B`: up to the next option or path=value."""
+    found: list[str] = []
+    open_ = False
+    for word in arguments:
+        more = open_ and not word.startswith("-") and "=" not in word
+        if more and found[-1] != option:
+            found.append(option)
+        found.append(word)
+        open_ = word == option or more
+    return found
 
 
 def _signature(function: Callable[..., Any], own: Own) -> inspect.Signature:
@@ -299,16 +355,25 @@ def _argument_help(doc: str) -> dict[str, str]:
 
 
 def _train(recipe: "Recipe", origin: "Origin", own: Mapping[str, Any]) -> None:
-    from thalweg import launch
+    from thalweg import launch, planning
 
+    if own["past"]:
+        recipe, origin, text = planning.foreseen(recipe, origin, own["past"], own["elsewhere"])
+        print(text)
     sinks = tuple(own["sink"] or ())
     _close(*launch.run_recipe(launch.Request(recipe, origin, own["run"], sinks, own["quiet"])))
 
 
 def _plan(recipe: "Recipe", origin: "Origin", own: Mapping[str, Any]) -> None:
-    from thalweg import launch
+    from thalweg import launch, planning
 
-    print(launch.describe(recipe, own["plot"]))
+    ask = planning.Ask(
+        tuple(own["past"] or ()), own["pilot"], own["elsewhere"], own["run"], own["quiet"]
+    )
+    print(launch.describe(recipe, own["plot"]), end="\n\n")
+    text, code = planning.answer(recipe, origin, ask)
+    print(text)
+    raise SystemExit(code)
 
 
 def _close(folder: Path, state: "RunState", code: int) -> None:

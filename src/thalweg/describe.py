@@ -1,5 +1,6 @@
 """A plan in lines: what a person reads before spending anything."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,16 @@ from thalweg.core.recipe import CopyOf, Recipe
 from thalweg.core.time import Time
 from thalweg.core.tree import at
 from thalweg.core.world import World
+from thalweg.data import PLAIN_TEMPLATE
+from thalweg.data.tokenizer import load_tokenizer
+from thalweg.laws.pilots import Pilot
+from thalweg.laws.planner import BUDGETS, Advice
+from thalweg.laws.prediction import Prediction
+from thalweg.objectives import NextToken, choices
 from thalweg.report.numbers import bytes_text, count_text, number_text
+from thalweg.rollouts import Rollouts
 
-__all__ = ["Cost", "cost", "description"]
+__all__ = ["Cost", "advice_text", "chosen", "cost", "description", "pilots_text"]
 
 AT = (0.0, 0.05, 0.25, 0.5, 0.75, 0.9, 1.0)
 """Shares of the run at which dials are printed."""
@@ -66,7 +74,93 @@ def description(plan: Plan, recipe: Recipe) -> str:
         f"memory      {bytes_text(found.state_bytes)} for weights, gradients and moments; "
         f"about {bytes_text(found.activation_bytes)} for activations",
     ]
-    return "\n".join([*lines, "", *_sources(plan), "", *_dials(plan)])
+    tables = [*lines, "", *_sources(plan), "", *_dials(plan)]
+    said = chosen(recipe)
+    return "\n".join([*tables, *([""] if said else []), *said])
+
+
+def chosen(recipe: Recipe) -> list[str]:
+    """Return what libraries do not agree on and this recipe has chosen, line by line.
+
+    Nothing for phases that learn running text or demonstrations alone.
+    """
+    lines = []
+    for phase in recipe.phases:
+        learns = [move for move in phase.do if isinstance(move, Learn)]
+        if all(isinstance(move.objective, NextToken) for move in learns):
+            continue
+        found = [*_asked(phase.source), *choices(phase)]
+        lines += [f"choices of {phase.name}", *(f"  {line}" for line in found)]
+    return lines
+
+
+def _asked(source: object) -> list[str]:
+    """Return how a source of rollouts asks, writes and judges."""
+    if not isinstance(source, Rollouts):
+        return []
+    how, name = source.sampling, source.name
+    written = f"{source.template!r}"
+    if source.template is None and load_tokenizer(source.tokenizer).chat_template is not None:
+        written = "the tokenizer's own, for chats"
+    elif source.template is None:
+        written = f"{PLAIN_TEMPLATE!r}; the tokenizer has none for chats"
+    return [
+        f"{name}: group={source.group}, temperature={how.temperature}, at most {how.new_tokens} "
+        f"tokens; an answer that ran out of them: {source.truncated}",
+        f"{name}: template {written}",
+        f"{name}: groups kept: {source.keep or 'all'}; replay: {source.replay or 'none'}",
+    ]
+
+
+def advice_text(found: Prediction, advice: Advice, steps: int) -> str:
+    """Return what past runs lead to expect, and what a law would do instead.
+
+    Args:
+        found: The prediction.
+        advice: Beside it.
+        steps: Length of the run.
+    """
+    kind = "held-out" if found.metric.startswith("heldout") else "training"
+    end, best = found.final, advice.best
+    start = f"{advice.start:,} of {steps:,} ({100 * best.cooldown:.0f} %)"
+    names = [f"{factor:g} x" for factor in BUDGETS]
+    return "\n".join(
+        [
+            f"prediction  {kind} loss {end.loss:.4f} at the end; "
+            f"{100 * found.level:.0f} % interval {end.low:.4f} to {end.high:.4f}",
+            f"            from {', '.join(found.runs)}: {found.law}",
+            "",
+            f"{'final loss at a budget of':28}" + "".join(f"{name:>10}" for name in names),
+            *(
+                f"{name:28}" + "".join(f"{loss:>10.4f}" for loss in losses)
+                for name, losses in advice.table.items()
+            ),
+            "",
+            f"decay       best from step {start}, shape (1 - x)^{best.power:.2f}: {best.loss:.4f}, "
+            f"{best.loss - end.loss:+.4f}",
+            f"tokens      {advice.doubling:.4f} nats for twice as many, "
+            f"{advice.tenth:.4f} for 10 % more",
+            *(f"warning: {text}" for text in found.warnings),
+        ]
+    )
+
+
+def pilots_text(pilots: Sequence[Pilot], plan: Plan, found: Cost) -> str:
+    """Return the runs that would let a law predict this one, and what they cost."""
+    steps = plan.steps or 1
+    lines = [
+        f"{'pilots':12}{'':34} {'steps':>8} {'new':>8} {'tokens':>9} {'FLOPs':>9} {'share':>7}"
+    ]
+    for pilot in (*pilots, None):
+        new = sum(p.new_steps for p in pilots) if pilot is None else pilot.new_steps
+        tokens = plan.tokens * new / steps
+        name = "all" if pilot is None else f"{pilot.number}  {pilot.what}"
+        length = "" if pilot is None else f"{pilot.steps:,}"
+        lines.append(
+            f"{'':12}{name:34} {length:>8} {new:>8,} {count_text(tokens):>9} "
+            f"{found.flops_per_token * tokens:>9.2g} {100 * new / steps:>5.1f} %"
+        )
+    return "\n".join([*lines, "            add --pilot to run them and to predict this run"])
 
 
 def _sources(plan: Plan) -> list[str]:

@@ -4,8 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-
-from torch import nn
+from tempfile import TemporaryDirectory
 
 from thalweg.core.checkpoint import (
     checkpoints,
@@ -28,8 +27,9 @@ from thalweg.data import Corpus, Pairs
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer
 from thalweg.errors import StateError
 from thalweg.evaluate import HeldOutLoss, held_out_loss
-from thalweg.models import export, generate
+from thalweg.models import export
 from thalweg.report import write_report
+from thalweg.rollouts import Rollouts, Sampling, generate
 
 __all__ = ["close", "evaluate", "export_run", "finish", "open_learner", "sample", "show_data"]
 
@@ -108,23 +108,24 @@ def evaluate(
 def export_run(run: Path, folder: Path, model: str = "policy") -> Path:
     """Write a folder that transformers loads, tokenizer included; return it."""
     recipe, learner = open_learner(run, model)
-    return _export(recipe, learner.module, _spec(recipe, model), folder)
+    return _export(recipe, learner, _spec(recipe, model), folder)
 
 
 def finish(run: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
     """Write samples, the exported folder and the report of a run; return the report.
 
-    A run that has no text gets the report alone.
+    A run that has no text gets the report alone; one that showed answers keeps them as its samples.
     """
     recipe, _ = open_run(run)
     if tokenizer_folder(recipe) is not None and "policy" in recipe.models:
         recipe, learner = open_learner(run)
-        step = read_state(newest_whole(run, lambda text: None) or run)["state"]["run_step"]
-        rows = _sample(recipe, learner, prompts, 120, 0.8, 0.95, 0)
-        with (run / "samples.jsonl").open("w") as file:
-            for prompt, text in rows:
-                file.write(json.dumps({"step": step, "prompt": prompt, "text": text}) + "\n")
-        _export(recipe, learner.module, _spec(recipe, "policy"), run / "export")
+        if not any(isinstance(value, Rollouts) for value in flatten(recipe.phases).values()):
+            step = read_state(newest_whole(run, lambda text: None) or run)["state"]["run_step"]
+            rows = _sample(recipe, learner, prompts, 120, 0.8, 0.95, 0)
+            with (run / "samples.jsonl").open("w") as file:
+                for prompt, text in rows:
+                    file.write(json.dumps({"step": step, "prompt": prompt, "text": text}) + "\n")
+        _export(recipe, learner, _spec(recipe, "policy"), run / "export")
     return write_report([run], run / "report.html")
 
 
@@ -181,8 +182,10 @@ def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str
 
 
 def tokenizer_folder(recipe: Recipe) -> str | None:
-    """Return the store whose tokenizer a run uses, if it reads text."""
-    return next((text.store for text in _texts(recipe)), None)
+    """Return the store or the tokenizer that a run uses, if it reads or writes text."""
+    values = flatten(recipe.phases).values()
+    asked = [value.tokenizer for value in values if isinstance(value, Rollouts)]
+    return next(iter([*(text.store for text in _texts(recipe)), *asked]), None)
 
 
 def _texts(recipe: Recipe) -> list[Corpus | Pairs]:
@@ -209,22 +212,27 @@ def _sample(
 ) -> list[tuple[str, str]]:
     tokenizer = load_tokenizer(tokenizer_folder(recipe) or "bytes")
     ids = [[tokenizer.end_id, *tokenizer.encode(prompt)] for prompt in prompts]
-    room = _spec(recipe, learner.name).positions or 1 << 30
     with learner.evaluating():
         made = generate(
             learner.module,
             ids,
-            new_tokens=min(tokens, room - max(map(len, ids))),
-            temperature=temperature,
-            top_p=top_p,
+            Sampling(new_tokens=tokens, temperature=temperature, top_p=top_p),
             end_id=tokenizer.end_id,
             seed=seed,
         )
-    return [(p, tokenizer.decode(m, special=False)) for p, m in zip(prompts, made, strict=True)]
+    return [
+        (prompt, tokenizer.decode(answer.tokens, special=False))
+        for prompt, [answer] in zip(prompts, made, strict=True)
+    ]
 
 
-def _export(recipe: Recipe, module: nn.Module, spec: ModelSpec, folder: Path) -> Path:
-    export(module, spec, folder, tokenizer_folder(recipe))
+def _export(recipe: Recipe, learner: Learner, spec: ModelSpec, folder: Path) -> Path:
+    known = tokenizer_folder(recipe)
+    with learner.averaged(), TemporaryDirectory() as scratch:
+        if known is not None and not Path(known).is_dir():
+            load_tokenizer(known).save(scratch)
+            known = scratch
+        export(learner.module, spec, folder, known)
     return folder
 
 

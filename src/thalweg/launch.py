@@ -12,16 +12,12 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
 from thalweg import finish
-from thalweg.branches import Fork, decayed, extended, graft
-from thalweg.branches import branch as forked
-from thalweg.core.checkpoint import checkpoints, step_of
-from thalweg.core.dials import phase_length
 from thalweg.core.names import load_file
 from thalweg.core.plan import plan
 from thalweg.core.recipe import Recipe, check
@@ -30,14 +26,14 @@ from thalweg.core.state import RunState
 from thalweg.core.tree import put
 from thalweg.data import build
 from thalweg.data.build import home_folder
-from thalweg.describe import description
+from thalweg.describe import chosen, description
 from thalweg.errors import RecipeError, StateError, did_you_mean
 from thalweg.evaluate import HeldOutLoss
+from thalweg.laws.prediction import Prediction
 from thalweg.recipes import summaries
 from thalweg.recipes.parts import named_files
 from thalweg.report import Progress, Sink, TensorBoard, WandB
 from thalweg.report.dials import plot_plan
-from thalweg.schedules import OneMinusSqrt
 
 __all__ = [
     "Interrupt",
@@ -205,6 +201,8 @@ def run_recipe(request: Request) -> tuple[Path, RunState, int]:
     with ExitStack() as stack:
         session = _session(folder, request.sinks, request.quiet, interrupt, stack)
         interrupt.listen()
+        if os.environ.get("RANK", "0") == "0":
+            print("".join(f"{line}\n" for line in chosen(request.recipe)), end="")
         state = train(request.recipe, folder, request.origin, session)
     return folder, state, _exit_code(folder, interrupt)
 
@@ -237,7 +235,7 @@ def _session(
 ) -> Session:
     makers: list[Callable[[], Callable[..., None]]] = []
     if not quiet:
-        makers.append(lambda: stack.enter_context(Progress(steps=_steps(folder))).update)
+        makers.append(lambda: stack.enter_context(_progress(folder)).update)
     for kind in sinks:
         makers.append(lambda kind=kind: _writer(_sink(kind, folder), stack))  # type: ignore[misc]
     main = os.environ.get("RANK", "0") == "0"
@@ -273,10 +271,14 @@ def _sink(kind: str, folder: Path) -> Sink:
     )
 
 
-def _steps(folder: Path) -> int | None:
-    """Return the planned steps of a run."""
-    steps = json.loads((folder / "plan.json").read_text())["steps"]
-    return int(steps) if steps is not None else None
+def _progress(folder: Path) -> Progress:
+    """Return the line of a run: its planned steps, and its predicted loss if there is one."""
+    planned = json.loads((folder / "plan.json").read_text())
+    steps, known = planned["steps"], planned.get("prediction")
+    return Progress(
+        steps=int(steps) if steps is not None else None,
+        prediction=Prediction.from_json(known, where=str(folder)) if known else None,
+    )
 
 
 def describe(recipe: Recipe, picture: Path | None = None) -> str:
@@ -293,53 +295,6 @@ def describe(recipe: Recipe, picture: Path | None = None) -> str:
     return description(planned, recipe)
 
 
-def branch_run(
-    parent: Path, at: int | None, decay: int | None, changes: Sequence[str], name: str
-) -> Path:
-    """Make the folder of a branch, ready to be resumed; say what it changes.
-
-    Raises:
-        StateError: The step is beyond the run, or no checkpoint stands before it.
-        RecipeError: Nothing to change, or a bad path or value.
-    """
-    recipe, _ = open_run(parent)
-    step = at if at is not None else _last_step(parent)
-    values = dict(parse_override(text) for text in changes)
-    if decay is not None:
-        fork = decayed(recipe, step, decay, OneMinusSqrt(1.0, 0.0))
-        fork = replace(fork, recipe=override(fork.recipe, values))
-    elif values:
-        fork = forked(recipe, step, values)
-    else:
-        raise RecipeError(
-            "a branch that changes nothing",
-            expected="--decay STEPS, or path=value",
-            where="thalweg branch",
-            write=f"thalweg branch {parent.name} --at {step} --decay {max(1, step // 10)}",
-        )
-    return _grafted(parent, fork, name or f"{parent.name}-at-{step}")
-
-
-def extend_run(parent: Path, tokens: float | None, steps: int | None, name: str) -> Path:
-    """Make the folder of a longer run, ready to be resumed; say where it leaves the first.
-
-    Raises:
-        StateError: No checkpoint stands before the two runs differ.
-        RecipeError: Neither or both lengths.
-    """
-    recipe, _ = open_run(parent)
-    if (tokens is None) == (steps is None):
-        raise RecipeError(
-            f"tokens={tokens} and steps={steps}",
-            expected="one of the two",
-            where="thalweg extend",
-            write=f"thalweg extend {parent.name} --steps 1000",
-        )
-    per_step = phase_length(recipe.phases[-1])[1]
-    more = steps if steps is not None else max(1, round((tokens or 0) / max(per_step, 1)))
-    return _grafted(parent, extended(recipe, more), name or f"{parent.name}-plus-{more}")
-
-
 def evaluate_run(run: Path, data: Sequence[str], field: str) -> HeldOutLoss:
     """Return the loss of a run's model on its held-out text, or on files."""
     if not data:
@@ -350,18 +305,3 @@ def evaluate_run(run: Path, data: Sequence[str], field: str) -> HeldOutLoss:
     files = named_files(data, each_file=False)
     stores = {n: build(f, tokenizer=tokenizer, field=field).train for n, f in files.items()}
     return finish.evaluate(run, stores)
-
-
-def _grafted(parent: Path, fork: Fork, name: str) -> Path:
-    folder = new_run(name, name)
-    start = graft(parent, folder, fork)
-    print(
-        f"{folder.name}: leaves {parent.name} at step {fork.step}, from its checkpoint at {start}"
-    )
-    for change in fork.changes:
-        print(f"  {change}")
-    return folder
-
-
-def _last_step(run: Path) -> int:
-    return step_of(checkpoints(run)[-1])

@@ -9,17 +9,39 @@ import pytest
 from core_helpers import line_recipe, play
 from lab import Script
 from parts import public_dataclasses
+from thalweg.controllers import (
+    AdaptiveEntropy,
+    AutoLrs,
+    DecayBranches,
+    EarlyStop,
+    Hypergradient,
+    IdleExperts,
+    Reached,
+    Watch,
+)
 from thalweg.core.protocols import Controller, Set, Trial
+from thalweg.core.time import steps
 
 EXAMPLES: Mapping[str, Controller] = {
+    "an entropy": AdaptiveEntropy(target=0.5, delta=0.01, path="lr", metric="loss"),
+    "a search": AutoLrs(low=1e-4, high=1e-1, stage=8, longest=8, probe=0.5, tries=2),
+    "decays that are kept": DecayBranches((4, 8), decay=steps(2), variants={"a": {}, "b": {}}),
+    "decays that go on": DecayBranches((4, 8), decay=steps(2), then="branch"),
+    "a hypergradient": Hypergradient(low=1e-5, high=1e-1, every=2),
+    "idle experts": IdleExperts(patience=2),
+    "an early stop": EarlyStop(against=((0.0, 9.0),), budget=steps(8)),
+    "a goal": Reached("loss", 1e9),
+    "a watch": Watch((1, 8), (0.1, 0.1), (0.0, 0.0), (0.2, 0.2), patience=1),
     "a script": Script(((2, (Set({"lr": 0.05}),)), (4, (Trial({"lr": 0.2}, 2),)))),
 }
+ELSEWHERE = {"LearningProgress", "LossProportional", "SkillIt"}
+"""Controllers of a mixture, which this recipe lacks: tests/controllers/test_mixture.py."""
 EVERY = pytest.mark.parametrize("controller", EXAMPLES.values(), ids=list(EXAMPLES))
 
 
 def test_every_public_controller_has_an_example():
     classes = {name: kind for name, kind in public_dataclasses().items() if hasattr(kind, "act")}
-    assert set(classes) <= {type(example).__name__ for example in EXAMPLES.values()}
+    assert set(classes) <= {type(example).__name__ for example in EXAMPLES.values()} | ELSEWHERE
 
 
 class Watched:
@@ -46,5 +68,5 @@ class Watched:
 @EVERY
 def test_a_controller_is_a_pure_function_of_state_and_context(controller):
     watched = Watched(controller)
-    play(line_recipe(8, controllers=(watched,)))
+    play(line_recipe(8, controllers=(watched,), watch=("grad_dot",)))
     assert watched.asked >= 8

@@ -15,6 +15,14 @@ EXAMPLES = {
     "Transformer, tied": room.Transformer(
         vocabulary=32, width=16, layers=1, heads=4, kv_heads=2, positions=8, tied=True, qk_norm=True
     ),
+    "Transformer, experts": room.Transformer(
+        vocabulary=32,
+        width=16,
+        layers=2,
+        heads=2,
+        positions=8,
+        moe=room.Moe(experts=4, top=2, shared=8, score="sigmoid", bias=True),
+    ),
     "Lora": room.Lora(base=DECODER, rank=2),
 }
 OTHERS = {"HuggingFace", "Pretrained"}

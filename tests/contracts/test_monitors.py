@@ -13,7 +13,7 @@ from thalweg.core.learner import Learner
 from thalweg.core.protocols import Context, Monitor
 from thalweg.core.time import Time, steps
 from thalweg.core.world import World
-from thalweg.data import Corpus
+from thalweg.data import Biographies, Corpus
 from thalweg.models import Transformer
 
 
@@ -26,6 +26,12 @@ EXAMPLES: Mapping[str, Callable[[Path], Monitor]] = {
     "HeldOut": lambda folder: room.HeldOut(
         {name: corpus(folder, name) for name in ("a", "b")}, every=steps(2), most=3
     ),
+    "Knowledge": lambda folder: room.Knowledge(Biographies(people=9, attributes=1)),
+    "Memory": lambda folder: room.Memory(corpus(folder, "a"), corpus(folder, "b"), rows=2),
+    "Stability": lambda folder: room.Stability(
+        {"a": corpus(folder, "a")}, {"b": corpus(folder, "b")}, rows=2
+    ),
+    "Sharpness": lambda folder: room.Sharpness(corpus(folder, "a"), rows=2, probes=2),
 }
 EVERY = pytest.mark.parametrize("name", list(EXAMPLES))
 

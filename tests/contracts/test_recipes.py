@@ -31,6 +31,8 @@ def texts(tmp_path_factory) -> Path:
     (folder / "b.txt").write_text(words[::-1])
     pairs = [{"prompt": f"{i}+1=", "answer": str(i + 1)} for i in range(200)]
     write_lines(folder / "pairs.jsonl", pairs)
+    preferences = [{"prompt": f"{i}+1=", "chosen": str(i + 1), "rejected": "?"} for i in range(99)]
+    write_lines(folder / "preferences.jsonl", preferences)
     return folder
 
 
@@ -45,12 +47,19 @@ def exported(texts) -> str:
 
 def make(name: str, texts: Path, model: str) -> Recipe:
     function, _ = launch.find_recipe(name)
-    a, b, pairs = (str(texts / file) for file in ("a.txt", "b.txt", "pairs.jsonl"))
+    files = ("a.txt", "b.txt", "pairs.jsonl", "preferences.jsonl")
+    a, b, pairs, preferences = (str(texts / file) for file in files)
+    asked = {"task": "Addition(digits=1)", "new_tokens": 3, "template": "{prompt}{answer}"}
     options = {
         "quickstart": {"model": "250k", "tokenizer": "bytes"},
         "pretrain": {"data": [a, b], "model": "250k", "tokenizer": "bytes", "weights": "a=1"},
         "continue_pretrain": {"model": model, "data": [a], "old": [b], "replay": 0.25},
         "sft": {"model": model, "data": [pairs], "template": "{prompt}{answer}", "lora": 2},
+        "preference": {"model": model, "data": [preferences]},
+        "rl": {"model": model, **asked, "group": 2, "measure": 4, "every": 2},
+        "distill": {"teacher": model, "model": "100k", "data": [a]},
+        "sft_then_rl": {**asked, "steps": 4, "sft_steps": 2, "group": 2, "measure": 4},
+        "self_improve": {**asked, "steps": 2, "base_steps": 2, "rounds": 2, "votes": 2},
     }[name]
     return function(**{**TINY, **options})
 

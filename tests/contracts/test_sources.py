@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import thalweg.data as room
-from data_helpers import ctx, pair_store, states, text_store
+from data_helpers import ctx, pair_store, preference_store, states, text_store
 from thalweg.core.batch import COLUMNS
 from thalweg.core.protocols import Foreseen, Source, State
 
@@ -25,13 +25,39 @@ def pairs(folder: Path) -> str:
     return pair_store(folder, [(f"question {i}", "yes" * (1 + i % 3)) for i in range(13)])
 
 
+def preferences(folder: Path) -> str:
+    triples = [(f"question {i}", "yes" * (1 + i % 3), "no") for i in range(13)]
+    return preference_store(folder, triples)
+
+
+def scored(folder: Path) -> Source:
+    store = texts(folder)
+    scores = room.write_scores(room.open_store(store), folder / "scores", {"s": [3.0, 1.0, 2.0]})
+    best, order = (room.Top("s", 0.6),), room.WeightedSubset("s")
+    return room.Ordered(store, order, best, str(scores.path), length=20, max_epochs=90.5)
+
+
+def answers(source: Source) -> list[tuple[str, str]]:
+    """Return the columns of ids and what says which of their targets count."""
+    if "tokens" in source.makes:
+        return [("tokens", "weight")]
+    return [(name, f"{name}_weight") for name in ("chosen", "rejected")]
+
+
 EXAMPLES: Mapping[str, Make] = {
+    "Biographies": lambda folder: room.Biographies(people=7),
     "Corpus": lambda folder: room.Corpus(texts(folder), length=7),
     "Corpus in order": lambda folder: room.Corpus(
         texts(folder), length=20, shuffle=False, mask_documents=False, max_epochs=90.5
     ),
+    "Ordered": lambda folder: room.Ordered(texts(folder), length=7),
+    "Ordered by score": lambda folder: scored(folder),
     "Pairs": lambda folder: room.Pairs(pairs(folder), length=30),
     "Pairs cut": lambda folder: room.Pairs(pairs(folder), length=15, overlong="cut"),
+    "Preferences": lambda folder: room.Preferences(preferences(folder), length=30),
+    "Preferences cut": lambda folder: room.Preferences(
+        preferences(folder), length=12, overlong="cut", max_epochs=90.5
+    ),
     "Mixture": lambda folder: room.Mixture(
         {
             "web": room.Corpus(texts(folder), length=30),
@@ -120,9 +146,9 @@ def test_a_batch_has_the_rows_and_columns_promised(sources: Mapping[str, Source]
         assert set(batch) == set(source.makes)
         for column in batch:
             assert batch[column].dtype == getattr(torch, COLUMNS[column].dtype), column
-        length = batch["tokens"].shape[1] - 1
-        assert batch["weight"].shape == (rows, length)
-        assert set(batch["weight"].unique().tolist()) <= {0.0, 1.0}
+        for ids, weight in answers(source):
+            assert batch[weight].shape == (rows, batch[ids].shape[1] - 1)
+            assert set(batch[weight].unique().tolist()) <= {0.0, 1.0}
         assert 0 <= int(batch["source"].min())
         assert int(batch["source"].max()) < len(source.names)
 
@@ -142,8 +168,8 @@ def test_what_is_foreseen_is_what_comes(sources: Mapping[str, Source], name: str
     assert isinstance(source, Foreseen)
     state = source.start(ctx())
     batch, _ = source.next(state, ctx(8))
-    assert batch["tokens"].shape[1] == source.row_tokens + 1
-    assert int(batch["tokens"].max()) < source.vocabulary
+    assert sum(batch[ids].shape[1] - 1 for ids, _ in answers(source)) == source.row_tokens
+    assert all(int(batch[ids].max()) < source.vocabulary for ids, _ in answers(source))
     assert tuple(source.sizes) == source.names
     assert tuple(source.shares(ctx().time)) == source.names
     assert 0 < sum(float(share) for share in source.shares(ctx().time).values()) <= 1 + 1e-9

@@ -254,3 +254,10 @@ def test_a_run_of_one_context_needs_no_more_than_this(tmp_path: Path, stores: li
     alone = mixture(stores[:1], {"a": 1})
     batch, _ = alone.next(alone.start(Context(Time())), Context(Time(), rows=2))
     assert set(batch) == set(alone.makes)
+
+
+def test_a_source_smaller_than_a_row_is_refused(stores: list[str], tmp_path: Path):
+    small = text_store(tmp_path, ["tiny"], "small")
+    sources = {"web": Corpus(stores[0], length=8), "small": Corpus(small, length=8)}
+    with pytest.raises(DataError, match="source 'small' has 4 targets, less than one row of 8"):
+        Mixture(sources, {"web": 1, "small": 1}).start(ctx())

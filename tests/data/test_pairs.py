@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from data_helpers import ctx, pair_store, text_store, write_lines
 from thalweg.data import Pairs, build_pairs, byte_tokenizer, open_store
 from thalweg.data.pack import pack
-from thalweg.data.pairs import Overlong
+from thalweg.data.rows import Overlong
 from thalweg.errors import DataError, DialError, StateError
 
 END = 256

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from thalweg.errors import RecipeError
 from thalweg.models.crossentropy import linear_cross_entropy
 
 
@@ -97,3 +98,10 @@ def test_under_autocast_matmuls_are_short_and_the_softmax_is_not() -> None:
     difference = (short.logprobs - exact.logprobs).abs().max()
     assert 0 < difference < 0.05
     assert torch.autograd.grad(short.loss, head)[0].dtype == torch.float32
+
+
+def test_a_second_derivative_of_the_weighted_loss_is_refused_not_wrong():
+    hidden = torch.randn(3, 4, requires_grad=True)
+    loss = linear_cross_entropy(hidden, torch.randn(5, 4), torch.arange(3), torch.ones(3)).loss
+    with pytest.raises(RecipeError, match="second derivative"):
+        torch.autograd.grad(loss, hidden, create_graph=True)

@@ -4,13 +4,22 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MixtralConfig,
+    OlmoeConfig,
+    Qwen2Config,
+    Qwen3Config,
+    Qwen3MoeConfig,
+)
 from transformers.utils import logging
 
 from thalweg.errors import DataError, RecipeError
 from thalweg.models.export import export
 from thalweg.models.hub import Pretrained, from_hub
 from thalweg.models.layout import spec_from_config
+from thalweg.models.moe import Moe
 from thalweg.models.transformer import Llama3Rope, Transformer
 
 logging.set_verbosity_error()
@@ -39,6 +48,16 @@ FAMILIES = {
     "llama3": LlamaConfig(**SMALL, rope_parameters=LLAMA3),
     "qwen2": Qwen2Config(**SMALL),
     "qwen3": Qwen3Config(**SMALL, head_dim=16),
+    "mixtral": MixtralConfig(**SMALL, num_local_experts=4, num_experts_per_tok=2),
+    "olmoe": OlmoeConfig(**SMALL, num_experts=8, num_experts_per_tok=3),
+    "qwen3 moe": Qwen3MoeConfig(
+        **SMALL,
+        head_dim=16,
+        num_experts=8,
+        num_experts_per_tok=2,
+        moe_intermediate_size=24,
+        norm_topk_prob=True,
+    ),
 }
 TOKENS = torch.randint(64, (2, 40), generator=torch.Generator().manual_seed(0))
 
@@ -80,6 +99,9 @@ def test_a_model_of_transformers_comes_in(family: str, tmp_path: Path) -> None:
         {"tied": True, "head_width": 16},
         {"qk_norm": True},
         {"attention_bias": True, "tied": True},
+        {"moe": Moe(experts=4, top=2)},
+        {"moe": Moe(experts=6, top=2, hidden=16), "qk_norm": True, "head_width": 16},
+        {"moe": Moe(experts=4, top=3, normalised=False), "qk_norm": "whole", "tied": True},
         {
             "rope_scaling": Llama3Rope(
                 factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0, original_positions=16
@@ -158,7 +180,7 @@ def test_no_family_has_both_options_of_attention(tmp_path: Path) -> None:
     spec = Transformer(
         vocabulary=64, width=8, layers=1, heads=2, positions=8, qk_norm=True, attention_bias=True
     )
-    with pytest.raises(RecipeError, match="qk_norm with attention_bias"):
+    with pytest.raises(RecipeError, match="qk_norm=True with attention_bias"):
         export(spec.build(0), spec, tmp_path)
 
 
@@ -183,3 +205,12 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     with pytest.raises(DataError, match=r"no tensor 'model\.layers\.2"):
         from_hub(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "moe", [Moe(experts=4, top=2, shared=8), Moe(experts=4, top=2, normalised=False)], ids=str
+)
+def test_experts_that_no_family_has_stay_here(moe: Moe, tmp_path: Path) -> None:
+    spec = Transformer(vocabulary=64, width=8, layers=1, heads=2, positions=8, moe=moe)
+    with pytest.raises(RecipeError, match="experts by softmax"):
+        export(spec.build(0), spec, tmp_path)

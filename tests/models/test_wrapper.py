@@ -8,8 +8,8 @@ from transformers.utils import logging
 
 from thalweg.errors import DataError, RecipeError
 from thalweg.models.export import export
-from thalweg.models.generate import generate
 from thalweg.models.wrapper import HuggingFace, Wrapped
+from thalweg.rollouts import Sampling, generate
 
 logging.set_verbosity_error()
 SMALL = {
@@ -87,12 +87,12 @@ def test_fresh_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:
 
 def test_it_generates_as_transformers_does(tmp_path: Path) -> None:
     model = _saved(LlamaConfig(**SMALL), tmp_path).build(0)
-    ours = generate(model, [[5, 6, 7]], new_tokens=8, temperature=0)[0]
+    [[ours]] = generate(model, [[5, 6, 7]], Sampling(new_tokens=8, temperature=0))
     theirs = model.inner.generate(
         torch.tensor([[5, 6, 7]]), max_new_tokens=8, do_sample=False, eos_token_id=None,
         attention_mask=torch.ones(1, 3), pad_token_id=0,
     )  # fmt: skip
-    assert ours == theirs[0, 3:].tolist()
+    assert ours.tokens == theirs[0, 3:].tolist()
 
 
 def test_it_goes_out_again(tmp_path: Path) -> None:

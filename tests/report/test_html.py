@@ -191,6 +191,20 @@ def test_trials_are_listed(make_run: MakeRun, tmp_path: Path) -> None:
     assert '{"lr": 0.5}' in page.text
 
 
+def test_rewards_have_figures_and_answers_their_verdicts(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("one")
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    lines = [{**line, "reward": 0.5, "pass@4": 0.75, "x": 1.0} for line in lines]
+    (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sample = {"step": 1, "prompt": "1+1=", "text": "2", "verdict": "right", "reward": 1.0}
+    (run / "samples.jsonl").write_text(json.dumps(sample) + "\n")
+    text = write_report([run], tmp_path / "page.html").read_text()
+    page = Page(text)
+    assert {"answers-0", "answers-1"} <= set(page.figures)
+    assert '<b class="verdict right">right</b>' in text
+    assert text.index(">reward<") < text.index(">pass@4<")
+
+
 def test_several_runs_share_one_page(make_run: MakeRun, tmp_path: Path) -> None:
     folders = [make_run("a-0"), make_run("a-1", seed=1)]
     folders += [make_run("b-0", peak=1e-3, offset=0.5), make_run("b-1", peak=1e-3, seed=1)]

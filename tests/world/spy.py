@@ -57,7 +57,8 @@ class Spied:
 def recipe(store: str, shard: str = "replicate", rows: int = 8) -> Recipe:
     """Return eight steps of a small decoder on bytes."""
     corpus = Corpus(store, length=32)
-    learn = Learn("policy", NextToken(), AdamW(lr=Linear(3e-3, 0.0)), micro=64)
+    watch = ("grad_l1", "grad_dot")
+    learn = Learn("policy", NextToken(), AdamW(lr=Linear(3e-3, 0.0)), micro=64, watch=watch)
     phase = Phase(8, Spied(corpus), (learn,), rows=rows)
     saves = Saves(every=count(4), last=9)
     compute = Compute(shard=shard)

@@ -60,15 +60,23 @@ def make(folder: Path) -> None:
     (folder / "made").touch()
 
 
-def curve(folder: Path, run: str) -> list[float]:
+def curve(folder: Path, run: str, names: tuple[str, ...] = ("loss", "grad_norm")) -> list[float]:
     rows = [json.loads(line) for line in (folder / run / "history.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [*range(1, 9)]
-    return [row[name] for row in rows for name in ("loss", "grad_norm")]
+    return [row[name] for row in rows for name in names]
 
 
 @pytest.mark.parametrize("shard", SHARDS)
 def test_two_ranks_give_the_run_of_one(folder, shard):
     assert curve(folder, f"two-{shard}") == pytest.approx(curve(folder, "one"), rel=1e-5)
+
+
+@pytest.mark.parametrize("shard", SHARDS)
+@pytest.mark.parametrize("run", ["two", "two-one", "one-two"])
+def test_what_is_watched_of_a_gradient_is_that_of_one_rank(folder, run, shard):
+    names = ("grad_l1", "grad_dot", "grad_cos")
+    one = curve(folder, "one", names)
+    assert curve(folder, f"{run}-{shard}", names) == pytest.approx(one, rel=1e-3)
 
 
 @pytest.mark.parametrize("shard", SHARDS)

@@ -14,7 +14,18 @@ import torch
 
 from thalweg.errors import ColumnError, did_you_mean
 
-__all__ = ["COLUMNS", "Batch", "Column", "ColumnSpec", "Lazy", "Reader"]
+__all__ = [
+    "COLUMNS",
+    "PAIR_WEIGHTS",
+    "Batch",
+    "Column",
+    "ColumnSpec",
+    "Lazy",
+    "Reader",
+    "is_weight",
+    "places_of",
+    "targets_of",
+]
 
 Reader: TypeAlias = Callable[[np.ndarray], torch.Tensor]
 """Reads rows: int64 addresses [n] -> values [n, ...]. Pure; equal readers compare equal."""
@@ -30,11 +41,14 @@ class ColumnSpec:
     maker: str
 
 
-# R rows, T positions of a row (so T - 1 targets), D width, V vocabulary.
+# R rows, T positions of a row (so T - 1 targets), D width, V vocabulary, L layers, E experts.
 COLUMNS: Mapping[str, ColumnSpec] = {
     "tokens": ColumnSpec("[R, T]", "int64", "token ids", "text sources, rollouts"),
     "weight": ColumnSpec(
         "[R, T-1]", "float32", "weight of target t+1: 1 counts, 0 does not", "text sources"
+    ),
+    "*_weight": ColumnSpec(
+        "[R, T-1]", "float32", "weights of one component of a loss", "WeightOf, Learn(weigh=Each)"
     ),
     "document": ColumnSpec("[R, T]", "int32", "attention stays inside equal ids", "text sources"),
     "source": ColumnSpec("[R]", "int64", "index into the source's names", "every source"),
@@ -42,13 +56,39 @@ COLUMNS: Mapping[str, ColumnSpec] = {
     "group": ColumnSpec("[R]", "int64", "rows of one prompt share it", "Rollouts, preferences"),
     "reward": ColumnSpec("[R]", "float32", "outcome of the row", "Rollouts"),
     "advantage": ColumnSpec("[R, T-1]", "float32", "credit of each target", "Advantages"),
+    "finished": ColumnSpec("[R]", "bool", "whether the answer ended by itself", "Rollouts"),
+    "guided": ColumnSpec("[R]", "bool", "whether it was written with a hint", "Rollouts"),
+    "version": ColumnSpec("[R]", "int64", "step of the run its writer is from", "Rollouts"),
     "old": ColumnSpec("[R, T-1]", "float32", "log-prob under the sampler, nats", "Rollouts, Score"),
     "ref": ColumnSpec("[R, T-1]", "float32", "log-prob under the reference, nats", "Score"),
     "prm": ColumnSpec("[R, T-1]", "float32", "log-prob under the reward model, nats", "Score"),
     "teacher": ColumnSpec("[R, T-1]", "float32", "log-prob under the teacher, nats", "Score"),
+    "teacher_top": ColumnSpec(
+        "[R, T-1, K, 2]", "float32", "the teacher's likeliest: id and log-prob", "TopTokens"
+    ),
+    "current": ColumnSpec("[R, T-1]", "float32", "log-prob before this step, nats", "Score"),
+    "sampler": ColumnSpec(
+        "[R, T-1]", "float32", "log-prob by a foreign engine, where `old` is ours", "Rollouts"
+    ),
+    "rate": ColumnSpec("[R]", "float32", "share of right answers in the group", "Rates"),
     "process": ColumnSpec("[R, T-1]", "float32", "reward of each target", "ImplicitRewards"),
+    "segment": ColumnSpec("[R, T-1]", "int64", "macro action of each target", "MacroActions"),
+    "value": ColumnSpec("[R, T-1]", "float32", "expected return before the target", "Score"),
+    "target_value": ColumnSpec("[R, T-1]", "float32", "what `value` should have been", "Gae"),
     "chosen": ColumnSpec("[R, T]", "int64", "token ids of the better answer", "Preferences"),
     "rejected": ColumnSpec("[R, T]", "int64", "token ids of the worse answer", "Preferences"),
+    "chosen_weight": ColumnSpec(
+        "[R, T-1]", "float32", "which targets of `chosen` count; not normalised", "Preferences"
+    ),
+    "rejected_weight": ColumnSpec(
+        "[R, T-1]", "float32", "which targets of `rejected` count", "Preferences"
+    ),
+    "ref_chosen": ColumnSpec("[R, T-1]", "float32", "as `ref`, for `chosen`", "Score"),
+    "ref_rejected": ColumnSpec("[R, T-1]", "float32", "as `ref`, for `rejected`", "Score"),
+    "load": ColumnSpec("[R, L, E]", "float32", "tokens of a row by layer and expert", "Score"),
+    "load_share": ColumnSpec(
+        "[R, L, E]", "float32", "shares that a row's routing is held against", "Load, LaggedLoad"
+    ),
     "hidden": ColumnSpec("[R, D]", "float32", "stored features of a row", "Score"),
     "label": ColumnSpec("[R]", "int64", "class of the row", "tables"),
     "x": ColumnSpec("[R, ...]", "float32", "input of a model that reads no text", "tables"),
@@ -212,6 +252,33 @@ class Batch(Mapping[str, torch.Tensor]):
                     write="the same columns on every source of a mixture",
                 )
         return Batch({name: _cat([batch.column(name) for batch in batches]) for name in batches[0]})
+
+
+PAIR_WEIGHTS = ("chosen_weight", "rejected_weight")
+"""Of pairs: they say which targets are meant; `weight` [R] is what a pair counts."""
+
+
+def is_weight(name: str) -> bool:
+    """Return whether a column says what counts: `weight`, `sft_weight`, ..."""
+    return name == "weight" or name.endswith("_weight")
+
+
+def targets_of(batch: Batch) -> torch.Tensor:
+    """Return how many targets of each row count, int64 [R]; without any weights a row counts once.
+
+    Of a pair, both answers count.
+    """
+    names = [name for name in PAIR_WEIGHTS if name in batch] or ["weight"]
+    if names == ["weight"] and "weight" not in batch:
+        return torch.ones(batch.rows, dtype=torch.int64)
+    return torch.stack([(batch[name].flatten(1) > 0).sum(1) for name in names]).sum(0)
+
+
+def places_of(batch: Batch) -> int:
+    """Return how many targets a row has room for; 1 where it holds no text."""
+    names = [name for name in ("weight", *PAIR_WEIGHTS) if name in batch]
+    widths = [batch[name].shape[1] for name in names if batch[name].dim() > 1]
+    return max(sum(widths), 1)
 
 
 def _rows(column: Column) -> int:

@@ -5,9 +5,9 @@ clip; step. Losses are sums over rows with a weight column made for the global b
 are split changes nothing but rounding.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -17,13 +17,17 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from thalweg.core.batch import Batch
+from thalweg.core.batch import Batch, places_of
+from thalweg.core.gradients import watched
 from thalweg.core.protocols import Loss, Objective
 from thalweg.core.world import World
 from thalweg.errors import Diverged
-from thalweg.optim import Optimizers, OptimizerSpec, build
+from thalweg.optim import Optimizers, OptimizerSpec, Widening, build
 
 __all__ = ["Learned", "Learner", "Snapshot"]
+
+P = TypeVar("P")
+A = TypeVar("A")
 
 Snapshot: TypeAlias = dict[str, torch.Tensor]
 """Every tensor of a learner by name, `model.*` and `optimizer.*`; this rank's shards."""
@@ -51,6 +55,15 @@ class Counted(Protocol):
         ...
 
 
+@runtime_checkable
+class Widened(Protocol):
+    """A module whose rates were found at another width."""
+
+    def widening(self) -> Mapping[str, Widening]:
+        """Return how each parameter grows with the width, by name."""
+        ...
+
+
 class Learner:
     """A model in its world, with the optimizer that its first `learn` asked for.
 
@@ -75,10 +88,12 @@ class Learner:
         self.module = world.place(module)
         self.world = world
         self.dtype = dtype
+        self.compiled = compiled
         self._call: Any = torch.compile(self.module, dynamic=False) if compiled else self.module
         self.spec: OptimizerSpec | None = None
         """The optimizer of the last step; its moments are in `tensors()`."""
         self._optimizers: Optimizers | None = None
+        self._answering = False
 
     def learn(
         self,
@@ -88,6 +103,7 @@ class Learner:
         *,
         clip: float | None = None,
         micro: int | None = None,
+        watch: Sequence[str] = (),
     ) -> Learned:
         """Take one optimizer step on the global batch.
 
@@ -97,6 +113,7 @@ class Learner:
             optimizer: The frozen spec of this step; its numbers are written before the step.
             clip: Largest global gradient norm; None or 0 for none.
             micro: Tokens (or rows, for batches without tokens) of a micro-batch on one rank.
+            watch: What else to report of the gradient: names of `core.gradients.WATCHED`.
 
         Raises:
             Diverged: The loss or the gradient is not finite; nothing has stepped.
@@ -109,6 +126,9 @@ class Learner:
         norm = self._norm()
         learned = self._reduce(losses, norm, batch.rows)
         self._check(learned)
+        if watch:
+            seen = watched(watch, optimizers.moving, _full)
+            learned = learned._replace(sums={**learned.sums, **seen})
         if clip:
             clip_grads_with_norm_(self._parameters(), clip, norm)
         optimizers.step()
@@ -141,13 +161,16 @@ class Learner:
 
     def generate(
         self,
-        prompts: Sequence[Sequence[int]],
-        sampler: Callable[[nn.Module, list[list[int]]], list[list[int]]],
-    ) -> list[list[int]]:
-        """Return one continuation for each prompt; every rank samples its own part."""
+        prompts: Sequence[P],
+        sampler: Callable[[nn.Module, list[P]], list[A]],
+    ) -> list[A]:
+        """Return what the sampler writes for each prompt; every rank does its own part.
+
+        A rank holds all weights while it samples, so it may call the model as often as it likes.
+        """
         each = -(-len(prompts) // self.world.size)
-        mine = [list(p) for p in prompts[self.world.rank * each : (self.world.rank + 1) * each]]
-        with self.evaluating():
+        mine = list(prompts[self.world.rank * each : (self.world.rank + 1) * each])
+        with self.evaluating(), self.world.whole(self.module):
             return self.world.gather_objects(sampler(self.module, mine) if mine else [])
 
     def snapshot(self) -> Snapshot:
@@ -189,14 +212,33 @@ class Learner:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Evaluation mode, no gradients, the run's activation type."""
+        """Evaluation mode, no gradients, the run's activation type, the weights it answers with."""
         training = self.module.training
         self.module.eval()
         try:
-            with torch.no_grad(), self._autocast():
+            with self.averaged(), torch.no_grad(), self._autocast():
                 yield
         finally:
+            self.world.reshard(self.module)
             self.module.train(training)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The weights that the model answers with: averages, where its optimizer keeps some.
+
+        Whatever reads weights (scores, samples, export, Copy) does so inside. Afterwards the
+        weights are what they were, bit for bit. Checkpoints and snapshots are taken outside: they
+        hold the weights that train, and the optimizer's state, from which the averages follow.
+        """
+        inside, self._answering = self._answering, True
+        pairs = [] if inside or self._optimizers is None else self._optimizers.averages()
+        kept = [(parameter, parameter.detach().clone()) for parameter, _ in pairs]
+        try:
+            _overwrite(pairs)
+            yield
+        finally:
+            _overwrite(kept)
+            self._answering = inside
 
     def flops(self, length: int) -> float:
         """Return training FLOPs of a target in rows of `length`: the model's own count, or 6 N."""
@@ -210,8 +252,10 @@ class Learner:
 
     def _prepare(self, spec: OptimizerSpec) -> Optimizers:
         if self._optimizers is None or not self._optimizers.fits(spec):
-            named = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad]
-            self._optimizers = build(spec, named)
+            if self._optimizers is not None:  # another takes over: it starts from the answer
+                _overwrite(self._optimizers.averages())
+            widening = self.module.widening() if isinstance(self.module, Widened) else {}
+            self._optimizers = build(spec, list(self.module.named_parameters()), widening)
         self._optimizers.set(spec)
         self.spec = spec
         return self._optimizers
@@ -275,10 +319,15 @@ def _micros(batch: Batch, micro: int | None) -> list[Batch]:
     """Return even parts of about `micro` tokens (rows, where there are no tokens)."""
     if micro is None or batch.rows == 0:
         return [batch]
-    width = batch["weight"].flatten(1).shape[1] if batch["weight"].dim() > 1 else 1
-    most = max(1, micro // width)
+    most = max(1, micro // places_of(batch))
     count = -(-batch.rows // most)
     return batch.split(-(-batch.rows // count))
+
+
+@torch.no_grad()
+def _overwrite(pairs: Sequence[tuple[nn.Parameter, torch.Tensor]]) -> None:
+    for parameter, value in pairs:
+        parameter.copy_(value)
 
 
 def _with_weight(batch: Batch) -> Batch:

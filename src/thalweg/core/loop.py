@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from thalweg.core.batch import Batch
+from thalweg.core.batch import Batch, targets_of
 from thalweg.core.dials import Dials
 from thalweg.core.learner import Learner
-from thalweg.core.protocols import Context, Monitor
+from thalweg.core.protocols import Context, FromStart, Monitor
 from thalweg.core.recipe import Phase, Recipe
 from thalweg.core.report import Report
 from thalweg.core.state import RunState
@@ -52,6 +52,10 @@ class Recorder(Protocol):
         """Write down an event."""
         ...
 
+    def sample(self, step: int, row: Mapping[str, Any]) -> None:
+        """Write down a text that a model wrote."""
+        ...
+
     def trial(self, state: RunState, rows: list[dict[str, float]], facts: dict[str, Any]) -> None:
         """Write the reports of a trial that started from `state`."""
         ...
@@ -68,6 +72,7 @@ class Memory:
         self.history: list[dict[str, Any]] = []
         self.trials: list[dict[str, float]] = []
         self.events: list[tuple[int, str, str]] = []
+        self.samples: list[dict[str, Any]] = []
         self.last: RunState | None = None
 
     def step(self, state: RunState, report: Mapping[str, float], seconds: float) -> None:
@@ -88,6 +93,10 @@ class Memory:
     def note(self, step: int, kind: str, text: str) -> None:
         """Keep the event."""
         self.events.append((step, kind, text))
+
+    def sample(self, step: int, row: Mapping[str, Any]) -> None:
+        """Keep the sample."""
+        self.samples.append({"step": step, **row})
 
     def trial(self, state: RunState, rows: list[dict[str, float]], facts: dict[str, Any]) -> None:
         """Keep the rows."""
@@ -195,6 +204,9 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
     live = dials.live(time)
     report = Report(live.source.names)
     ctx = _context(bench, dials, state, live.rows, report)
+    if int(time.step) == 0:
+        _measure_before(live.monitors, ctx)
+        begin = clock.perf_counter()
     try:
         with bench.world.draws(bench.recipe.seed, state.run_step):
             batch, source = live.source.next(state.source, ctx)
@@ -221,6 +233,13 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
     )
     row = _row(report, dials, state, live)
     return replace(state, last={"report": row, "rows": report.rows()}), ctx, seconds
+
+
+def _measure_before(monitors: Sequence[Monitor], ctx: Context) -> None:
+    """Let those monitors measure that want to see the models before the phase changes them."""
+    for monitor in monitors:
+        if isinstance(monitor, FromStart):
+            ctx.log(monitor.before(ctx))
 
 
 def _due(monitor: Monitor, time: Time) -> bool:
@@ -250,15 +269,13 @@ def _context(bench: Bench, dials: Dials, state: RunState, rows: int, report: Rep
         log=report.log,
         learned=report.learned,
         note=lambda kind, text: bench.recorder.note(run_step, kind, text),
+        sample=lambda row: bench.recorder.sample(run_step, row),
     )
 
 
 def _tokens_by_source(batch: Batch, names: tuple[str, ...]) -> dict[str, int]:
-    """Return the number of targets that count, by source; a row without a weight counts once."""
-    if "weight" in batch:
-        counts = (batch["weight"].flatten(1) > 0).sum(1).numpy()
-    else:
-        counts = np.ones(batch.rows, np.int64)
+    """Return the number of targets that count, by source."""
+    counts = targets_of(batch).numpy()
     if len(names) < 2:
         return {names[0] if names else "data": int(counts.sum())}
     totals = np.bincount(batch["source"].numpy(), weights=counts, minlength=len(names))

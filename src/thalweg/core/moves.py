@@ -1,16 +1,17 @@
 """The moves that use models: Learn trains, Score adds a column, Copy moves weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
-from thalweg.core.batch import Batch
+from thalweg.core.batch import PAIR_WEIGHTS, Batch, is_weight
+from thalweg.core.gradients import WATCHED
 from thalweg.core.protocols import Context, Dial, Objective
-from thalweg.core.weigh import TokenMean, Weigh, rescaled
-from thalweg.errors import RecipeError
+from thalweg.core.weigh import TokenMean, Weigh, columns_of, raw_columns_of
+from thalweg.errors import RecipeError, did_you_mean
 from thalweg.optim import OptimizerSpec
 
 __all__ = ["AT_END", "NEVER", "Copy", "Learn", "Score", "logprobs"]
@@ -42,6 +43,32 @@ class Learn:
     """Largest global gradient norm; None for none."""
     weigh: Weigh = TokenMean()
     """What a mean runs over."""
+    watch: tuple[str, ...] = ()
+    """What else to report of the gradient: `grad_l1`, or `grad_dot` (with `grad_cos`)."""
+
+    def __post_init__(self) -> None:
+        """Refuse to watch what nobody measures, and weights that nothing turned into a mean.
+
+        Raises:
+            RecipeError: A watched name that is not of `WATCHED`; an objective that reads a weight
+                column which `weigh` does not make.
+        """
+        for name in set(self.watch) - set(WATCHED):
+            raise RecipeError(
+                f"watch '{name}'",
+                expected=" or ".join(WATCHED),
+                where=f"{self.name}.watch",
+                write=did_you_mean(name, WATCHED),
+            )
+        made = (*columns_of(self.weigh), *PAIR_WEIGHTS)
+        for name in self.objective.needs:
+            if is_weight(name) and name not in made:
+                raise RecipeError(
+                    f"an objective that reads '{name}', and weigh={self.weigh!r}",
+                    expected="a rule that makes every weight column of the objective",
+                    where=self.name,
+                    write=f"weigh=Each({{'{name}': TokenMean('{name}'), ...}})",
+                )
 
     @property
     def name(self) -> str:
@@ -50,8 +77,11 @@ class Learn:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Return what the objective needs; `weight` is made here."""
-        return tuple(column for column in self.objective.needs if column != "weight")
+        """Return what the objective needs, but the weights that are made here."""
+        made = columns_of(self.weigh)
+        read = (column for column in raw_columns_of(self.weigh) if column != "weight")
+        needed = (column for column in self.objective.needs if column not in made)
+        return tuple(dict.fromkeys((*needed, *read)))
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -61,21 +91,22 @@ class Learn:
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
         """Return the batch unchanged; the model has learned from it."""
         learner = ctx.models[self.model]
-        whole = self.weigh(batch)
-        steps = [part for number in range(self.passes) for part in self._parts(whole, number, ctx)]
+        steps = [part for number in range(self.passes) for part in self._parts(batch, number, ctx)]
         for part in steps:
             learned = learner.learn(
-                self.objective, part, self.optimizer, clip=self.clip, micro=self.micro
-            )
+                self.objective, part, self.optimizer, clip=self.clip, micro=self.micro,
+                watch=self.watch,
+            )  # fmt: skip
             ctx.learned(self.model, part, learned, len(steps))
         return batch
 
-    def _parts(self, whole: Batch, number: int, ctx: Context) -> list[Batch]:
-        if self.minibatch is None or self.minibatch >= whole.rows:
-            return [whole]
+    def _parts(self, batch: Batch, number: int, ctx: Context) -> list[Batch]:
+        """Return the batches of the optimizer steps of a pass; a mean runs over one of them."""
+        if self.minibatch is None or self.minibatch >= batch.rows:
+            return [self.weigh(batch)]
         order = ctx.rng("minibatch", self.model, int(ctx.time.run_step), number)
-        shuffled = whole.take(order.permutation(whole.rows))
-        return [rescaled(part, whole) for part in shuffled.split(self.minibatch)]
+        shuffled = batch.take(order.permutation(batch.rows))
+        return [self.weigh(part) for part in shuffled.split(self.minibatch)]
 
 
 def logprobs(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -90,6 +121,16 @@ def logprobs(model: nn.Module, batch: Batch) -> torch.Tensor:
     scored = model(tokens[:, :-1], document, targets_RT=tokens[:, 1:])
     values: torch.Tensor = scored.logprobs
     return values
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A function for Score that says which columns it reads."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -110,6 +151,8 @@ class Score:
     @property
     def needs(self) -> tuple[str, ...]:
         """Return the text it scores."""
+        if isinstance(self.fn, Reads):
+            return self.fn.needs
         return ("tokens",) if self.fn is logprobs else ()
 
     @property
@@ -129,7 +172,8 @@ class Copy:
     """Copy weights: dst = mix * src + (1 - mix) * dst, every so many steps.
 
     `every=1` keeps a sampler on-policy, k makes it semi-online, NEVER offline; `mix` below 1 makes
-    an averaged teacher. Both models must have the same parameters.
+    an averaged teacher. Both models must have the same parameters. Reports `version/DST`: the step
+    of the run after which weights were last taken.
     """
 
     src: str
@@ -155,8 +199,17 @@ class Copy:
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
         """Return the batch unchanged."""
         if self._due(ctx):
-            _copy(ctx.models[self.src].module, ctx.models[self.dst].module, float(self.mix), self)
+            src, dst = ctx.models[self.src], ctx.models[self.dst]
+            with src.averaged():
+                _copy(src.module, dst.module, float(self.mix), self)
+        ctx.log({f"version/{self.dst}": self._version(ctx)})
         return batch
+
+    def _version(self, ctx: Context) -> float:
+        if self._due(ctx):
+            return int(ctx.time.run_step) + 1
+        report: Mapping[str, float] = ctx.last.get("report", {})
+        return report.get(f"version/{self.dst}", 0)
 
     def _due(self, ctx: Context) -> bool:
         done = int(ctx.time.step) + 1

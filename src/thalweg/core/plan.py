@@ -120,6 +120,8 @@ def _check_limits(recipe: Recipe, phase: Phase) -> None:
     if not isinstance(phase.source, Foreseen):
         return
     ids, length = phase.source.vocabulary, phase.source.row_tokens
+    if "chosen" in phase.source.makes:
+        length //= 2  # a row of two answers; the model reads one at a time
     for name, spec in recipe.models.items():
         if isinstance(spec, CopyOf):
             continue

@@ -20,7 +20,6 @@ from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
-    ClassVar,
     Generic,
     Literal,
     NamedTuple,
@@ -48,6 +47,9 @@ __all__ = [
     "Controller",
     "Dial",
     "Foreseen",
+    "FromStart",
+    "Grade",
+    "Listed",
     "Loss",
     "ModelSpec",
     "Monitor",
@@ -55,6 +57,7 @@ __all__ = [
     "Next",
     "Objective",
     "Problem",
+    "Routing",
     "Save",
     "Schedule",
     "Scored",
@@ -109,6 +112,8 @@ class Context:
     """For Learn: add what one of `of` optimizer steps on `part` reports."""
     note: Callable[[str, str], None] = lambda kind, text: None
     """Add a line to the run's events: what happened, for people."""
+    sample: Callable[[Mapping[str, Any]], None] = lambda row: None
+    """Add a text that a model wrote to the run's samples: `prompt`, `text`, and its `verdict`."""
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """Return this run's generator for a key: what is drawn, and the step if it matters."""
@@ -172,6 +177,19 @@ class Loss(NamedTuple):
     """Detached per-row values [R]; a pair `x`, `x/count` is reported per source."""
 
 
+class Routing(NamedTuple):
+    """What the router of one layer decided, float32. E experts, K chosen for each token."""
+
+    probs: "torch.Tensor"
+    """[R, T, E]: share of each expert before the choice, sums to 1. Differentiable."""
+    chosen: "torch.Tensor"
+    """int64 [R, T, K]: the experts, best first."""
+    weight: "torch.Tensor"
+    """[R, T, K]: what the chosen count in the output. Differentiable."""
+    log_total: "torch.Tensor"
+    """[R, T]: log-sum-exp of the router's logits. Differentiable."""
+
+
 class Scored(NamedTuple):
     """What a language model returns when it is given targets."""
 
@@ -179,12 +197,19 @@ class Scored(NamedTuple):
     """float32 scalar, minus the sum of weight * logprobs; None when no weight was given."""
     logprobs: "torch.Tensor"
     """float32 [R, T]: log-prob of each target, nats. Differentiable if no weight was given."""
+    entropy: "torch.Tensor | None" = None
+    """float32 [R, T]: of each distribution, nats, differentiable; None unless it was asked for."""
+    routing: "tuple[Routing, ...]" = ()
+    """Of each layer with experts; empty unless it was asked for."""
 
 
 class Objective(Protocol):
     """A loss that is additive over rows and sees one model."""
 
-    needs: ClassVar[tuple[str, ...]]
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns it reads."""
+        ...
 
     def __call__(self, model: "nn.Module", batch: "Batch") -> Loss:
         """Return the loss of these rows. `batch` is loaded and on the model's device."""
@@ -302,22 +327,66 @@ class Monitor(Protocol):
         ...
 
 
+@runtime_checkable
+class FromStart(Protocol):
+    """A monitor that also measures before the first step of its phase."""
+
+    def before(self, ctx: Context) -> Mapping[str, float]:
+        """Return named numbers for the line of that step, under names of their own."""
+        ...
+
+
 @dataclass(frozen=True)
 class Problem:
     """One generated question."""
 
     prompt: str
     answer: str
+    """A text that the task's own `verify` calls right."""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    """Plain data that JSON can carry; `difficulty` is the task's own measure of it."""
+
+
+class Grade(NamedTuple):
+    """What a task says of an answer: right, wrong, or not readable, which is neither."""
+
+    score: float
+    """The reward: 1 for a right answer, less for any other."""
+    parsed: bool = True
+    """Whether an answer could be read from the text."""
+    parts: Mapping[str, float] = MappingProxyType({})
+    """Further numbers for the history, such as the share of right cells."""
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer was read and is right."""
+        return self.parsed and self.score >= 1.0
 
 
 class Task(Protocol):
     """A generator of problems and a judge of answers."""
 
     def make(self, draw: np.random.Generator, level: float) -> Problem:
-        """Return a problem; pure in the generator and the level."""
+        """Return a problem; pure in the generator and the level.
+
+        Level 0 is the task as it was constructed; each unit makes it one step harder.
+        """
         ...
 
-    def verify(self, problem: Problem, answer: str) -> float:
-        """Return the score of an answer, 1 for a right one. Total: never raises on bad answers."""
+    def verify(self, problem: Problem, answer: str) -> Grade:
+        """Judge an answer. Total and quick: any text gives a verdict, none raises."""
+        ...
+
+
+@runtime_checkable
+class Listed(Protocol):
+    """A task whose problems are a list, so that an epoch or an evaluation sees each once."""
+
+    @property
+    def size(self) -> int:
+        """How many problems there are."""
+        ...
+
+    def problem(self, index: int) -> Problem:
+        """Return the problem at an index from 0 to `size` - 1."""
         ...

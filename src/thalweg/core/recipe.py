@@ -1,7 +1,7 @@
 """A recipe: models, phases, a seed. And the checks that run before anything is built."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 from thalweg.core.protocols import Controller, Dial, ModelSpec, Monitor, Move, Schedule, Source
@@ -9,7 +9,7 @@ from thalweg.core.time import Span, share
 from thalweg.core.tree import flatten
 from thalweg.errors import ColumnError, DialError, RecipeError, did_you_mean
 
-__all__ = ["Claim", "Compute", "CopyOf", "Phase", "Recipe", "Saves", "check"]
+__all__ = ["Compute", "CopyOf", "Phase", "Recipe", "Saves", "check"]
 
 
 @dataclass(frozen=True)
@@ -74,21 +74,6 @@ class Recipe:
     seed: int = 0
     compute: Compute = Compute()
     saves: Saves = Saves()
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a paper says, as something that can fail. An arm is a recipe or a function of a seed."""
-
-    paper: str
-    """arXiv number or reference."""
-    statement: str
-    arms: Callable[[Any], Mapping[str, Any]]
-    """Size -> the arms by name."""
-    judge: Callable[[Any], Any]
-    """Results -> a verdict with effect and interval."""
-    seeds: int = 3
-    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def check(recipe: Recipe) -> None:

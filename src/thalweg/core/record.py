@@ -148,6 +148,11 @@ class RunFolder:
             with (self.path / "events.jsonl").open("a") as file:
                 file.write(json.dumps({"step": step, "kind": kind, "text": text}) + "\n")
 
+    def sample(self, step: int, row: Mapping[str, Any]) -> None:
+        """Add a line to samples.jsonl."""
+        if self._world.main:
+            self._line("samples.jsonl", {"step": step, **row})
+
     def trial(self, state: RunState, rows: list[dict[str, float]], facts: dict[str, Any]) -> None:
         """Add the reports of a trial to trials.jsonl, with the step it started from."""
         if self._world.main:

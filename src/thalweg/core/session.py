@@ -51,6 +51,8 @@ class Origin:
     """The recipe's file, copied into the run so that the folder is enough."""
     parent: Mapping[str, Any] | None = None
     """{"run": folder, "step": step} of the run this one branched from."""
+    prediction: Mapping[str, Any] | None = None
+    """The loss that laws expect, for plan.json; None: nobody asked."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,8 @@ def _create(
         (made / "checkpoints").mkdir()
         if origin.file is not None:
             shutil.copyfile(origin.file, made / "recipe.py")
-        write_file(made / "plan.json", json.dumps(planned.to_json(), indent=1))
+        foreseen = {} if origin.prediction is None else {"prediction": dict(origin.prediction)}
+        write_file(made / "plan.json", json.dumps(planned.to_json() | foreseen, indent=1))
         write_file(made / "recipe.json", json.dumps(about, indent=1))
 
 

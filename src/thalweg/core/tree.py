@@ -25,8 +25,8 @@ __all__ = [
     "at",
     "differences",
     "find_path",
-    "freezing",
     "flatten",
+    "freezing",
     "get",
     "keys_of",
     "put",
@@ -38,6 +38,7 @@ __all__ = [
 Key: TypeAlias = str | int
 Keys: TypeAlias = tuple[Key, ...]
 T = TypeVar("T")
+
 
 def flatten(tree: Any) -> dict[str, Any]:
     """Return every place below the root by its path, inner nodes before their leaves.
@@ -127,7 +128,7 @@ def at(tree: T, time: Time) -> T:
 
 
 def freezing(tree: T) -> Callable[[Time], T] | None:
-    """Return the function of time that `at` is for this tree, or None if nothing in it is scheduled.
+    """Return the function of time that `at` is for this tree; None if nothing is scheduled.
 
     Looks for the schedules once, so that a loop need not walk the tree at every step.
     """

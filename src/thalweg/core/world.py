@@ -28,7 +28,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from thalweg.core.batch import Batch
+from thalweg.core.batch import Batch, is_weight
 from thalweg.core.rng import key_seed
 from thalweg.errors import RecipeError
 
@@ -85,9 +85,10 @@ class World:
         part = batch.take(np.where(padding, 0, index))
         if not padding.any():
             return part
-        weight = part["weight"].clone()
-        weight[torch.from_numpy(padding)] = 0
-        return part.plus({"weight": weight})
+        weights = {name: part[name].clone() for name in part if is_weight(name)}
+        for weight in weights.values():
+            weight[torch.from_numpy(padding)] = 0
+        return part.plus(weights)
 
     def gather(self, values: torch.Tensor, rows: int) -> torch.Tensor:
         """Return the rows of all ranks' parts, in batch order, without padding."""
@@ -143,6 +144,28 @@ class World:
             raise box[1]
         value: T = box[0]
         return value
+
+    @contextmanager
+    def whole(self, module: nn.Module) -> Iterator[None]:
+        """Let every rank hold all weights of a module inside; ranks need not do the same there."""
+        parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
+        for part in parts:
+            part.set_reshard_after_forward(False, recurse=False)
+            part.unshard()
+        try:
+            yield
+        finally:
+            for part in parts:
+                part.reshard()
+                part.set_reshard_after_forward(part is not module, recurse=False)
+
+    def reshard(self, module: nn.Module) -> None:
+        """Give back whole weights: a forward pass that no backward follows leaves the root's whole.
+
+        An optimizer made then would hold copies, and a step would not reach the weights.
+        """
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set on any rank."""

@@ -8,6 +8,8 @@ How an example is written, with `|` between ids that are encoded apart and `[...
   up to where the next begins, and an END after the last if the template puts none.
 
 A prompt for a model trained on the first two starts with the end-of-text, as every document does.
+Of a preference the better and the worse answer are one document, each written as above with its
+prompt before it; of chats, only the last turn is learned.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,7 @@ from thalweg.data.read import Record, locate, text_of
 from thalweg.data.tokenizer import Message, Tokenizer, load_tokenizer
 from thalweg.errors import DataError
 
-__all__ = ["PLAIN_TEMPLATE", "build_pairs"]
+__all__ = ["PLAIN_TEMPLATE", "build_pairs", "build_preferences"]
 
 PLAIN_TEMPLATE = "{prompt}\n{answer}"
 """How prompt and answer are joined when the tokenizer has no chat template."""
@@ -61,6 +63,51 @@ def build_pairs(
     return build_with(
         sources,
         render=_rendering(known, prompt, answer, messages, template),
+        tokenizer=known,
+        held_out=held_out,
+        home=home,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def build_preferences(
+    sources: Sources,
+    *,
+    tokenizer: str | Path = "bytes",
+    prompt: str | None = "prompt",
+    chosen: str = "chosen",
+    rejected: str = "rejected",
+    template: str | None = None,
+    held_out: float = 0.0,
+    home: Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Built:
+    """Return the stores of these preferences for `Preferences`, made now or found.
+
+    Args:
+        sources: As in `build_pairs`.
+        tokenizer: As in `build`.
+        prompt: Field of the prompt; None where both answers are chats, lists of turns.
+        chosen: Field of the better answer, or of the chat that ends with it.
+        rejected: Field of the worse.
+        template: As in `build_pairs`.
+        held_out: Share kept apart, by the hash of the prompt or of the better chat's start.
+        home: As in `build`.
+        workers: As in `build`.
+        progress: As in `build`.
+
+    Raises:
+        DataError: As `build_pairs`.
+    """
+    known = str(tokenizer) if bpe_size(str(tokenizer)) else load_tokenizer(tokenizer)
+    return build_with(
+        sources,
+        render=_Two(
+            _rendering(known, prompt or "", chosen, None if prompt else chosen, template),
+            _rendering(known, prompt or "", rejected, None if prompt else rejected, template),
+        ),
         tokenizer=known,
         held_out=held_out,
         home=home,
@@ -149,6 +196,46 @@ class _Chats:
         else:
             pieces = _templated(turns, self.chats, where)
         return pieces[0].text, pieces
+
+
+@dataclass(frozen=True)
+class _Two:
+    """The better answer with its prompt, then the worse with its own."""
+
+    better: "_Answers | _Chats"
+    worse: "_Answers | _Chats"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.better.fields, *self.worse.fields)))
+
+    @property
+    def special(self) -> bool:
+        return self.better.special
+
+    @property
+    def separated(self) -> bool:
+        return self.better.separated
+
+    @property
+    def weighs(self) -> bool:
+        return True
+
+    def pieces(self, record: Record, segment: Segment) -> tuple[str, Sequence[Piece]]:
+        values = dict(zip(self.fields, record.values, strict=True))
+
+        def half(render: _Answers | _Chats) -> tuple[str, Sequence[Piece]]:
+            mine = tuple(values[name] for name in render.fields)
+            return render.pieces(record._replace(values=mine), segment)
+
+        (key, better), (_, worse) = half(self.better), half(self.worse)
+        opening = [Piece("", learned=False, ends=True)] if self.separated else []
+        return key, [*_last_only(better), *opening, *_last_only(worse)]
+
+
+def _last_only(pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces with all but the last not to be learned."""
+    return [*(piece._replace(learned=False) for piece in pieces[:-1]), pieces[-1]]
 
 
 def _written_out(turns: Sequence[Message]) -> list[Piece]:

@@ -19,9 +19,9 @@ from thalweg.core.batch import Batch, Column, Lazy
 from thalweg.core.protocols import Context, State
 from thalweg.core.time import Time
 from thalweg.data.order import order_key, permute, place_of
-from thalweg.data.rows import check_epochs, check_fingerprint, spent
+from thalweg.data.rows import check_epochs, check_fingerprint, check_length, spent
 from thalweg.data.store import Store, open_store
-from thalweg.errors import DataError, DialError
+from thalweg.errors import DataError
 
 __all__ = ["Corpus"]
 
@@ -103,13 +103,7 @@ class Corpus:
             DialError: A length below 1, or a bad `max_epochs`.
             DataError: No store, or one without a single target.
         """
-        if self.length < 1:
-            raise DialError(
-                f"length={self.length}",
-                expected="at least 1 target a row",
-                where=f"Corpus '{self.name}'",
-                write="length=256",
-            )
+        check_length(self.length, f"Corpus '{self.name}'")
         check_epochs(self.max_epochs, self.name)
         store = open_store(self.store)
         if len(store.tokens) < 2:

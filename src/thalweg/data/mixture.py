@@ -167,9 +167,11 @@ class Mixture:
             RecipeError: No source, or sources whose rows differ in length.
             ColumnError: Sources whose columns differ.
             DialError: Weights that are negative, not finite, all zero, or of other names.
+            DataError: A source with less text than one row.
         """
         _check_sources(self.sources)
         self._units(ctx.time)
+        self._check_rows()
         zeros = [0] * len(self.sources)
         states = {name: source.start(ctx) for name, source in self.sources.items()}
         return {"owed": zeros, "given": list(zeros), "sources": states}
@@ -224,6 +226,19 @@ class Mixture:
 
     def _foreseen(self) -> Mapping[str, Foreseen]:
         return {name: s for name, s in self.sources.items() if isinstance(s, Foreseen)}
+
+    def _check_rows(self) -> None:
+        """Refuse a source that cannot fill a row: its weight would be spent on filling."""
+        for name, source in self._foreseen().items():
+            size, part = sum(source.sizes.values()), sum(source.shares(Time(0, 1)).values())
+            if 0 < size < source.row_tokens * float(part):
+                raise DataError(
+                    f"source '{name}' has {size} targets, less than one row of {source.row_tokens}",
+                    expected="text for one row or more from every source of a mixture",
+                    where="Mixture.sources",
+                    write=f"length={size} on every source, or '{name}' left out, or joined "
+                    "with another: build([...])",
+                )
 
     def _units(self, time: Time) -> np.ndarray:
         weights = _values(self.weights, time, tuple(self.sources)).values()

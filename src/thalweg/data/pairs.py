@@ -8,7 +8,7 @@ is addressed as epoch * 2^32 + row of the epoch.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,13 +18,19 @@ from thalweg.core.protocols import Context, State
 from thalweg.core.time import Time
 from thalweg.data.order import order_key, permute
 from thalweg.data.pack import Layout, lay_out, pack
-from thalweg.data.rows import check_epochs, check_fingerprint, spent
+from thalweg.data.rows import (
+    Overlong,
+    Sizes,
+    check_epochs,
+    check_fingerprint,
+    check_length,
+    check_sizes,
+    spent,
+)
 from thalweg.data.store import Store, open_store
-from thalweg.errors import DataError, DialError
+from thalweg.errors import DataError
 
-__all__ = ["Overlong", "Pairs"]
-
-Overlong: TypeAlias = Literal["refuse", "drop", "cut"]
+__all__ = ["Pairs"]
 
 _EPOCH = 1 << 32
 
@@ -99,30 +105,11 @@ class Pairs:
             DialError: A length below 1, or a bad `max_epochs`.
             DataError: No store of answers, or examples longer than a row and `overlong="refuse"`.
         """
-        if self.length < 1:
-            raise DialError(
-                f"length={self.length}",
-                expected="at least 1 target a row",
-                where=f"Pairs '{self.name}'",
-                write="length=256",
-            )
+        check_length(self.length, f"Pairs '{self.name}'")
         check_epochs(self.max_epochs, self.name)
-        examples = self._rows(ctx.seed).examples
-        if self.overlong == "refuse" and examples.overlong:
-            raise DataError(
-                f"{examples.overlong} of {examples.total} examples are longer than a row of "
-                f"{self.length + 1} ids; the longest has {examples.longest}",
-                expected="examples that fit a row",
-                where=self.store,
-                write=f'length={examples.longest - 1}, or overlong="drop", or overlong="cut"',
-            )
-        if not len(examples.kept):
-            raise DataError(
-                f"none of {examples.total} examples fits a row of {self.length + 1} ids",
-                expected="at least one",
-                where=self.store,
-                write=f"length={examples.longest - 1}",
-            )
+        known = self._rows(ctx.seed).examples
+        sizes = Sizes(known.total, len(known.kept), known.overlong, known.longest)
+        check_sizes(sizes, self.length, self.overlong, self.store)
         return {"epoch": 0, "row": 0, "id": 0, "fingerprint": open_store(self.store).fingerprint}
 
     def room(self, state: State, ctx: Context) -> int:

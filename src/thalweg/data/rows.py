@@ -1,12 +1,38 @@
 """What sources of text share: how many rows are left, and what they refuse."""
 
 from functools import lru_cache
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from thalweg.core.protocols import Context, Source, State
 from thalweg.errors import DataError, DialError, StateError
 
-__all__ = ["Limited", "check_epochs", "check_fingerprint", "is_limited", "spent"]
+__all__ = [
+    "Limited",
+    "Overlong",
+    "Sizes",
+    "check_epochs",
+    "check_fingerprint",
+    "check_length",
+    "check_sizes",
+    "is_limited",
+    "spent",
+]
+
+Overlong: TypeAlias = Literal["refuse", "drop", "cut"]
+"""What is done with examples that are longer than a row."""
+
+
+class Sizes(NamedTuple):
+    """How the examples of a store fit rows of some length."""
+
+    total: int
+    """Examples of the store."""
+    kept: int
+    """Of them, those that are given."""
+    overlong: int
+    """Of all, those longer than a row."""
+    longest: int
+    """Ids of the longest."""
 
 
 @runtime_checkable
@@ -53,6 +79,44 @@ def check_fingerprint(state: State, fingerprint: str, store: str) -> None:
             expected="the data the run was started with: files or tokenizer have changed",
             where=store,
             write="bring the old data back, or start a new run (or a new phase) on the new data",
+        )
+
+
+def check_length(length: int, where: str) -> None:
+    """Refuse rows without a target.
+
+    Raises:
+        DialError: A length below 1.
+    """
+    if length < 1:
+        raise DialError(
+            f"length={length}",
+            expected="at least 1 target a row",
+            where=where,
+            write="length=256",
+        )
+
+
+def check_sizes(sizes: Sizes, length: int, overlong: Overlong, store: str) -> None:
+    """Refuse examples that do not fit a row of `length` targets.
+
+    Raises:
+        DataError: Some are longer and are to be refused, or none fits.
+    """
+    if overlong == "refuse" and sizes.overlong:
+        raise DataError(
+            f"{sizes.overlong} of {sizes.total} examples are longer than a row of "
+            f"{length + 1} ids; the longest has {sizes.longest}",
+            expected="examples that fit a row",
+            where=store,
+            write=f'length={sizes.longest - 1}, or overlong="drop", or overlong="cut"',
+        )
+    if not sizes.kept:
+        raise DataError(
+            f"none of {sizes.total} examples fits a row of {length + 1} ids",
+            expected="at least one",
+            where=store,
+            write=f"length={sizes.longest - 1}",
         )
 
 

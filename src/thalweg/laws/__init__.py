@@ -8,6 +8,8 @@ convex, boundlaw        the last-iterate bound, transfer and extension       opt
 design, choose          the best schedule under a law; which law             optimise rank
 scaling, power, sparsity, capacity, extrapolate  laws over whole runs and metrics
 store, verbs            fits as JSON; what the command line does
+planner, posterior      plans from past runs, with what is known beforehand
+pilots, runs, prediction  the cheapest past runs; their curves; what was predicted
 """
 
 from thalweg.laws.annealing import AnnealingLaw, annealing_area
@@ -20,6 +22,7 @@ from thalweg.laws.convex import (
     best_cooldown,
     bound_parts,
     extend_schedule,
+    extension_factor,
     last_iterate_bound,
     optimal_base_rate,
     transfer_rate,
@@ -79,6 +82,7 @@ __all__ = [
     "errors_of",
     "exponential_forecast",
     "extend_schedule",
+    "extension_factor",
     "fit",
     "fit_batch_trade",
     "fit_chinchilla",

@@ -27,6 +27,7 @@ __all__ = [
     "best_cooldown",
     "bound_parts",
     "extend_schedule",
+    "extension_factor",
     "last_iterate_bound",
     "optimal_base_rate",
     "transfer_rate",
@@ -203,6 +204,37 @@ def extend_schedule(
     wanted = _first(lambda share: optimal_base_rate(_wsd(new_steps, share)) - aim)
     share = min(wanted, 1 - keep / new_steps)
     return Extension(peak * _wsd(new_steps, share), keep, 1.0, share, wanted)
+
+
+def extension_factor(old: ArrayLike, new: ArrayLike, keep: int) -> float:
+    """Return by how much to lower the rates of a longer schedule from step `keep` on.
+
+    The base rate of `old` is taken to have been its best one; the factor is the one at which it is
+    the best one of the new schedule too. At most 1: the rule lowers rates.
+
+    Args:
+        old: [T0] rates of the finished schedule.
+        new: [T1] rates of the longer one; the same as `old` before `keep`.
+        keep: Steps that stay.
+
+    Raises:
+        DialError: Rates that are negative, not finite, or all 0.
+
+    Source: arXiv:2501.18965, section on continued training.
+
+    Example:
+        >>> old, new = _wsd(1000, 0.2), _wsd(2000, 0.2)
+        >>> round(extension_factor(old, new, 800), 2), extension_factor(old, old, 800)
+        (0.54, 1.0)
+    """
+    aim = optimal_base_rate(old)
+    shape_T = np.asarray(new, dtype=np.float64)
+    later_T = np.arange(shape_T.size) >= keep
+
+    def gap(factor: float) -> float:
+        return optimal_base_rate(np.where(later_T, factor * shape_T, shape_T)) - aim
+
+    return 1.0 if gap(1.0) >= 0 else _first(gap)
 
 
 def _first(gap: Callable[[float], float]) -> float:

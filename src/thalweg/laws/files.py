@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from thalweg.errors import DataError, did_you_mean
 from thalweg.laws.curve import Curve, LawWarning, Origin
 
-__all__ = ["rates_between", "read"]
+__all__ = ["origin_of", "rates_between", "read"]
 
 Floats = NDArray[np.float64]
 Row = Mapping[str, object]
@@ -294,24 +294,39 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def origin_of(record: Mapping[str, Any]) -> Origin:
+    """Return what the record of a run (recipe.json) says it was made with.
+
+    Args:
+        record: `tree`, the recipe; `models`, their sizes.
+    """
+    optimizers = list(_found(record.get("tree"), "optimizer"))
+    models = list((record.get("models") or {}).values())
+    origin = Origin(
+        parameters=models[0].get("parameters") if len(models) == 1 else None,
+        dataset=_texts_of(record.get("tree")),
+    )
+    if len(optimizers) != 1 or not isinstance(optimizers[0], dict):
+        return origin
+    kind = str(optimizers[0].get("$", "")).rsplit(":", 1)[-1]
+    decay = optimizers[0].get("weight_decay")
+    known = float(decay) if isinstance(decay, int | float) else None
+    return replace(origin, optimizer=kind or None, weight_decay=known)
+
+
 def _origin_of(path: Path) -> Origin:
     """Return what a run folder says of itself; nothing for other files."""
     file = path / "recipe.json"
     if not path.is_dir() or not file.is_file():
         return Origin()
-    record = json.loads(file.read_text())
-    optimizers = list(_found(record.get("tree"), "optimizer"))
-    models = list((record.get("models") or {}).values())
-    origin = Origin(parameters=models[0].get("parameters") if len(models) == 1 else None)
-    if len(optimizers) == 1 and isinstance(optimizers[0], dict):
-        kind = str(optimizers[0].get("$", "")).rsplit(":", 1)[-1]
-        decay = optimizers[0].get("weight_decay")
-        origin = replace(
-            origin,
-            optimizer=kind or None,
-            weight_decay=float(decay) if isinstance(decay, int | float) else None,
-        )
-    return replace(origin, batch_tokens=_batch_tokens(path))
+    return replace(origin_of(json.loads(file.read_text())), batch_tokens=_batch_tokens(path))
+
+
+def _texts_of(tree: object) -> str | None:
+    """Return the texts a recipe trains on: name and store of each; None if it has none."""
+    parts = [part for source in _found(tree, "source") for part in _holders(source, "store")]
+    names = {f"{one.get('name')} ({Path(str(one['store'])).parent.name[:8]})" for one in parts}
+    return ", ".join(sorted(names)) or None
 
 
 def _batch_tokens(path: Path) -> float | None:
@@ -320,6 +335,18 @@ def _batch_tokens(path: Path) -> float | None:
         last = dict(row)
     tokens, step = last.get("tokens"), last.get("step")
     return float(tokens) / float(step) if tokens and step else None
+
+
+def _holders(tree: object, key: str) -> Iterable[dict[str, Any]]:
+    """Yield the objects of a record that have a key."""
+    if isinstance(tree, dict):
+        if key in tree:
+            yield tree
+        for value in tree.values():
+            yield from _holders(value, key)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _holders(value, key)
 
 
 def _found(tree: object, key: str) -> Iterable[object]:

@@ -14,7 +14,7 @@ from thalweg.laws.rates import JUMP, blocks
 from thalweg.laws.record import Record, check_curves, check_use, record_of
 from thalweg.laws.solve import DELTA, Columns, Prior, minimise
 
-__all__ = ["Band", "CurveLaw", "Fitted", "evaluate", "fit"]
+__all__ = ["Band", "CurveLaw", "Fitted", "evaluate", "fit", "stretch"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -127,7 +127,7 @@ class Fitted:
         """
         lr_T, steps_J = _where(lr, steps)
         check_use(self.record, float(lr_T.max()), origin, elsewhere, crosses=self.law.crosses_peaks)
-        return evaluate(self.law, self._point(), lr_T, steps_J)
+        return evaluate(self.law, self.point, lr_T, steps_J)
 
     def band(
         self,
@@ -157,7 +157,7 @@ class Fitted:
         place = np.unique(np.linspace(0, steps_J.size - 1, 60).astype(np.int64))
         some = steps_J[place]
         random = rng(0, "laws", "band", draws)
-        points = random.multivariate_normal(self._point(), self.covariance, draws, method="svd")
+        points = random.multivariate_normal(self.point, self.covariance, draws, method="svd")
         features = self.law.features(lr_T, some)
         curves = np.stack([_at(self.law, features, point) for point in points])
         away = max(float(lr_T.max()) / self.record.highest_peak, 1.0) * max(
@@ -174,14 +174,16 @@ class Fitted:
     def expect(self, lr: Floats, steps: Ints) -> Floats:
         """Return the prediction without asking the record: for comparisons, not for plans."""
         lr_T, steps_J = _where(lr, steps)
-        return evaluate(self.law, self._point(), lr_T, steps_J)
+        return evaluate(self.law, self.point, lr_T, steps_J)
 
     def final(self, lr: Sequence[float] | Floats) -> float:
         """Return the loss after the last update, without asking the record."""
         lr_T = np.asarray(lr, dtype=np.float64)
-        return float(evaluate(self.law, self._point(), lr_T, np.array([lr_T.size - 1]))[0])
+        return float(evaluate(self.law, self.point, lr_T, np.array([lr_T.size - 1]))[0])
 
-    def _point(self) -> Floats:
+    @property
+    def point(self) -> Floats:
+        """Return log coefficients and free shapes."""
         linear = [np.log(max(self.values[name], 1e-300)) for name in self.law.coefficients]
         shapes = self.law.free([self.values[name] for name in self.law.shapes])
         return np.concatenate([linear, shapes])
@@ -230,7 +232,7 @@ def fit(
     numbers = [*found.coefficient_M.tolist(), *law.bound(found.shape_P).tolist()]
     free = max(loss_J.size - len(numbers), 1)
     noise = float(np.sqrt((found.residual_J**2).sum() / free))
-    widen = (noise / delta) ** 2 * _stretch([len(curve) for curve in thin], found.residual_J)
+    widen = (noise / delta) ** 2 * stretch([len(curve) for curve in thin], found.residual_J)
     return Fitted(
         law=law,
         values=dict(zip((*law.coefficients, *law.shapes), numbers, strict=True)),
@@ -298,7 +300,7 @@ def _noise(curves: Sequence[Curve]) -> float:
     return float(1.4826 * np.median(every) / np.sqrt(6.0))
 
 
-def _stretch(lengths: Sequence[int], residual_J: Floats) -> float:
+def stretch(lengths: Sequence[int], residual_J: Floats) -> float:
     """Return by how much neighbouring residuals that agree shrink the number of measurements."""
     ends = np.cumsum(lengths)[:-1]
     above = below = 0.0

@@ -1,9 +1,9 @@
 """What a fit was made on, and the refusal to use it far from there."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,8 @@ HOLD = 0.1
 """A curve that holds one rate for this share of its steps is not one smooth decay."""
 FAR = 10.0
 """A peak, batch or model this many times away from the record is refused."""
+SAME = 1.02
+"""Sizes within this factor are the same."""
 NEAR = 1.5
 """Within this factor nothing is said."""
 NAMES = ("optimizer", "parametrisation", "dataset")
@@ -71,7 +73,7 @@ def check_curves(
         )
     for name in (*NAMES, *SIZES):
         found = {getattr(curve.origin, name) for curve in curves} - {None}
-        if len(found) > 1:
+        if not _alike(found):
             raise RecipeError(
                 f"curves with different {name}: " + ", ".join(sorted(map(str, found))),
                 expected="runs that differ in nothing but their schedules",
@@ -162,8 +164,15 @@ def _common(origins: Sequence[Origin]) -> Origin:
     shared = {}
     for item in fields(Origin):
         found = {getattr(origin, item.name) for origin in origins} - {None}
-        shared[item.name] = found.pop() if len(found) == 1 else None
+        shared[item.name] = sorted(found)[len(found) // 2] if found and _alike(found) else None
     return Origin(**shared)
+
+
+def _alike(found: Set[Any]) -> bool:
+    """Say whether all are one name, or numbers within 2 %: masks cost a batch a few targets."""
+    if len(found) < 2 or not all(isinstance(one, int | float) for one in found):
+        return len(found) < 2
+    return bool(max(found) <= SAME * min(found))
 
 
 def _holds(curve: Curve) -> bool:

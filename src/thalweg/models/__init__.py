@@ -1,14 +1,15 @@
-"""Models: our decoder, Hugging Face in and out, adapters, sampling."""
+"""Models: our decoder, Hugging Face in and out, adapters."""
 
 from thalweg.models.attention import attention
 from thalweg.models.crossentropy import linear_cross_entropy
 from thalweg.models.export import export
-from thalweg.models.generate import generate, pick
 from thalweg.models.hub import Pretrained, from_hub, locate
 from thalweg.models.layout import spec_from_config
 from thalweg.models.lora import Lora
 from thalweg.models.memory import keep_freed_memory
-from thalweg.models.sizes import SIZES, size
+from thalweg.models.moe import Moe
+from thalweg.models.mup import Mup, activations
+from thalweg.models.sizes import SIZES, parameters, size
 from thalweg.models.transformer import Decoder, Llama3Rope, Transformer
 from thalweg.models.wrapper import HuggingFace, Wrapped
 
@@ -18,17 +19,19 @@ __all__ = [
     "HuggingFace",
     "Llama3Rope",
     "Lora",
+    "Moe",
+    "Mup",
     "Pretrained",
     "Transformer",
     "Wrapped",
+    "activations",
     "attention",
     "export",
     "from_hub",
-    "generate",
     "keep_freed_memory",
     "linear_cross_entropy",
     "locate",
-    "pick",
+    "parameters",
     "size",
     "spec_from_config",
 ]

@@ -15,9 +15,9 @@ Matmuls run in the autocast dtype, softmax and sums in float32 (float64 for floa
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from thalweg.core.protocols import Scored
+from thalweg.errors import RecipeError
 
 __all__ = ["linear_cross_entropy"]
 
@@ -53,8 +53,8 @@ def linear_cross_entropy(
         >>> round(float(scored.logprobs[0]), 4)
         -1.3863
     """
-    size = chunk or _tokens_a_chunk(hidden_ND, head_VD)
-    low = _matmul_dtype(hidden_ND)
+    size = chunk or tokens_a_chunk(hidden_ND, head_VD)
+    low = matmul_dtype(hidden_ND)
     if weight_N is None:
         differentiable_N: torch.Tensor = _LogProbs.apply(hidden_ND, head_VD, targets_N, size, low)  # type: ignore[no-untyped-call]
         return Scored(None, differentiable_N)
@@ -64,7 +64,7 @@ def linear_cross_entropy(
     return Scored(-(weight_N * logprobs_N).sum(), logprobs_N)
 
 
-def _tokens_a_chunk(hidden_ND: torch.Tensor, head_VD: torch.Tensor) -> int:
+def tokens_a_chunk(hidden_ND: torch.Tensor, head_VD: torch.Tensor) -> int:
     """Split into equal chunks of about `_CHUNK_ELEMENTS` logits, of 256 tokens at least."""
     elements = _CHUNK_ELEMENTS.get(hidden_ND.device.type, 1 << 24)
     most = max(elements // head_VD.shape[0], 256)
@@ -72,32 +72,36 @@ def _tokens_a_chunk(hidden_ND: torch.Tensor, head_VD: torch.Tensor) -> int:
     return max(-(-hidden_ND.shape[0] // max(count, 1)), 1)
 
 
-def _matmul_dtype(hidden_ND: torch.Tensor) -> torch.dtype:
+def matmul_dtype(hidden_ND: torch.Tensor) -> torch.dtype:
+    """Return the type of matmuls: autocast's where it is on."""
     kind = hidden_ND.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_ND.dtype
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type of softmax and sums."""
     return torch.promote_types(dtype, torch.float32)
 
 
-def _log_softmax(hidden_CD: torch.Tensor, head_VD: torch.Tensor) -> torch.Tensor:
+def log_shares(hidden_CD: torch.Tensor, head_VD: torch.Tensor) -> torch.Tensor:
+    """Return the log of each token's share [C, V]."""
     logits_CV = hidden_CD @ head_VD.t()
-    return logits_CV.log_softmax(-1, dtype=_wide(logits_CV.dtype))
+    return logits_CV.log_softmax(-1, dtype=wide(logits_CV.dtype))
 
 
 def _score(
     hidden_ND: torch.Tensor, head_VD: torch.Tensor, targets_N: torch.Tensor, size: int
 ) -> torch.Tensor:
     """Return the log-probs [N] of the targets, chunk by chunk."""
-    logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=_wide(hidden_ND.dtype))
-    for chunk in _slices(len(targets_N), size):
-        log_share_CV = _log_softmax(hidden_ND[chunk], head_VD)
+    logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=wide(hidden_ND.dtype))
+    for chunk in chunks(len(targets_N), size):
+        log_share_CV = log_shares(hidden_ND[chunk], head_VD)
         logprobs_N[chunk] = log_share_CV.gather(1, targets_N[chunk, None])[:, 0]
     return logprobs_N
 
 
-def _slices(count: int, size: int) -> list[slice]:
+def chunks(count: int, size: int) -> list[slice]:
+    """Return the slices of `count` tokens, `size` each."""
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
@@ -114,15 +118,15 @@ def _gradients(
     The weight scales rows of hidden, which are short, not rows of the slope. Results are allocated
     before the loop: small tensors left between large ones would scatter the heap.
     """
-    wide = _wide(hidden_ND.dtype)
-    logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=wide)
+    full = wide(hidden_ND.dtype)
+    logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=full)
     to_hidden_ND = torch.empty_like(hidden_ND)
-    to_head = torch.zeros_like(head_VD if with_head else head_VD[:0], dtype=wide)
-    weight_N1 = weight_N.to(wide)[:, None]
+    to_head = torch.zeros_like(head_VD if with_head else head_VD[:0], dtype=full)
+    weight_N1 = weight_N.to(full)[:, None]
     weighted_ND = (hidden_ND * weight_N1).to(hidden_ND.dtype)
-    for chunk in _slices(len(targets_N), size):
+    for chunk in chunks(len(targets_N), size):
         targets_C1 = targets_N[chunk, None]
-        log_share_CV = _log_softmax(hidden_ND[chunk], head_VD)
+        log_share_CV = log_shares(hidden_ND[chunk], head_VD)
         picked_C1 = log_share_CV.gather(1, targets_C1)
         slope_CV = log_share_CV.exp().to(hidden_ND.dtype)
         at_target_C1 = (picked_C1.exp() - 1.0).to(hidden_ND.dtype)
@@ -137,17 +141,17 @@ def _gradients(
 
 # Operators are known to torch by name, so they are registered when this file is imported.
 _score_whole = torch.library.custom_op("thalweg::linear_score", _score, mutates_args=())
-_gradients_whole = torch.library.custom_op("thalweg::linear_gradients", _gradients, mutates_args=())
+gradients_whole = torch.library.custom_op("thalweg::linear_gradients", _gradients, mutates_args=())
 
 
 @_score_whole.register_fake
 def _(
     hidden_ND: torch.Tensor, head_VD: torch.Tensor, targets_N: torch.Tensor, size: int
 ) -> torch.Tensor:
-    return hidden_ND.new_empty(targets_N.shape, dtype=_wide(hidden_ND.dtype))
+    return hidden_ND.new_empty(targets_N.shape, dtype=wide(hidden_ND.dtype))
 
 
-@_gradients_whole.register_fake
+@gradients_whole.register_fake
 def _(
     hidden_ND: torch.Tensor,
     head_VD: torch.Tensor,
@@ -156,9 +160,9 @@ def _(
     size: int,
     with_head: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    wide = _wide(hidden_ND.dtype)
-    logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=wide)
-    to_head = head_VD.new_empty(head_VD.shape if with_head else (0, head_VD.shape[1]), dtype=wide)
+    full = wide(hidden_ND.dtype)
+    logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=full)
+    to_head = head_VD.new_empty(head_VD.shape if with_head else (0, head_VD.shape[1]), dtype=full)
     return logprobs_N, torch.empty_like(hidden_ND), to_head
 
 
@@ -176,7 +180,7 @@ class _Weighted(torch.autograd.Function):
         low: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.with_head = ctx.needs_input_grad[1]
-        logprobs_N, to_hidden, to_head = _gradients_whole(
+        logprobs_N, to_hidden, to_head = gradients_whole(
             hidden_ND.to(low), head_VD.to(low), targets_N, weight_N, size, ctx.with_head
         )
         ctx.save_for_backward(to_hidden, to_head)
@@ -185,10 +189,16 @@ class _Weighted(torch.autograd.Function):
         return -(weight_N * logprobs_N).sum(), logprobs_N
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, to_loss: torch.Tensor, to_logprobs: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RecipeError(
+                "a second derivative of the weighted loss",
+                expected="one derivative: its gradient is made in the forward pass",
+                where="linear_cross_entropy",
+                write="the log-probs without weights, and the weighted sum outside",
+            )
         to_hidden, to_head = ctx.saved_tensors
         of_hidden, of_head = ctx.dtypes
         hidden_gradient = (to_hidden * to_loss).to(of_hidden)
@@ -219,7 +229,7 @@ class _LogProbs(torch.autograd.Function):
         size, low = ctx.how
         with_head = ctx.needs_input_grad[1]
         # with gradients enabled somebody wants a second derivative: the loop has one
-        gradients = _gradients if torch.is_grad_enabled() else _gradients_whole
+        gradients = _gradients if torch.is_grad_enabled() else gradients_whole
         _, to_hidden, to_head = gradients(
             hidden_ND.to(low), head_VD.to(low), targets_N, -to_logprobs, size, with_head
         )

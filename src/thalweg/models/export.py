@@ -81,14 +81,35 @@ def export(
 
 def _split(module: nn.Module, spec: Transformer) -> dict[str, torch.Tensor]:
     """Return the module's tensors under their Hugging Face names."""
-    state, names = module.state_dict(), parts_of(spec)
+    state, names = _folded(module.state_dict(), spec), parts_of(spec)
     if set(state) != set(names):
         raise _foreign("one with or without '" + sorted(set(state) ^ set(names))[0] + "'")
     tensors: dict[str, torch.Tensor] = {}
     for name, parts in names.items():
-        pieces = state[name].detach().cpu().split(rows_of(spec, name), 0)
+        whole = state[name].detach().cpu()
+        stacked = whole.flatten(0, 1) if whole.ndim == 3 else whole
+        pieces = torch.split(stacked, rows_of(spec, name))
         tensors |= {part: piece.contiguous() for part, piece in zip(parts, pieces, strict=True)}
     return tensors
+
+
+def _folded(state: Mapping[str, torch.Tensor], spec: Transformer) -> Mapping[str, torch.Tensor]:
+    """Return weights of the standard parametrisation that give the logits of a muP model.
+
+    The multiplier of the logits goes into the last norm's gain; that of the queries into the gain
+    of their norm, or into their rows of the fused matrix and its bias.
+    """
+    if spec.mup is None:
+        return state
+    out, width = dict(state), spec.shape.head_width
+    scale, rows = spec.mup.query_scale(width), spec.heads * width
+    out["norm.weight"] = state["norm.weight"] / spec.mup.times(spec.width)
+    for name, tensor in state.items():
+        if name.endswith("q_norm.weight"):
+            out[name] = tensor * scale
+        elif ".qkv." in name and not spec.qk_norm:
+            out[name] = torch.cat([tensor[:rows] * scale, tensor[rows:]])
+    return out
 
 
 def _write_tensors(place: Path, tensors: Mapping[str, torch.Tensor], shard_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Hugging Face folders in, by safetensors: Llama (and SmolLM2), Qwen2, Qwen3.
+"""Hugging Face folders in, by safetensors: Llama, Qwen2, Qwen3, Mixtral, OLMoE.
 
 `config.json` becomes a `Transformer`, the weights become float32 and fused.
 """
@@ -19,7 +19,7 @@ __all__ = ["Pretrained", "from_hub", "locate"]
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A Llama, Qwen2, Qwen3 or SmolLM2 folder (or hub name) as a model.
+    """A folder (or hub name) as a model: Llama, Qwen2, Qwen3, Mixtral, OLMoE or Qwen3-MoE.
 
     Raises:
         DataError: The folder has no configuration or weights, or does not exist.
@@ -75,6 +75,8 @@ def from_hub(folder: str | Path) -> tuple[Transformer, dict[str, torch.Tensor]]:
             raise _broken(f"no tensor '{missing[0]}'", "every tensor of the configuration", place)
         ours[name] = torch.cat([theirs.pop(part).float() for part in parts])
     for name, parameter in Decoder(spec).named_parameters():
+        if parameter.ndim == 3:  # experts, below each other
+            ours[name] = ours[name].reshape(len(parameter), -1, ours[name].shape[-1])
         if ours[name].shape != parameter.shape:
             raise _broken(
                 f"{'+'.join(parts_of(spec)[name])} of shape {tuple(ours[name].shape)}",

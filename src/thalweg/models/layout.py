@@ -1,19 +1,33 @@
 """How our decoder's configuration and tensors are named in Hugging Face folders.
 
-Three families share one layout: Llama (SmolLM2 is one), Qwen2 (a bias on queries, keys, values) and
-Qwen3 (queries and keys normalised). What our decoder does not compute (sliding windows, other
-activations, other rotary stretches) is refused, never approximated.
+Six families share one layout: Llama (SmolLM2 is one), Qwen2 (a bias on queries, keys, values) and
+Qwen3 (queries and keys normalised a head); Mixtral, Qwen3-MoE and OLMoE (queries and keys
+normalised whole) with experts, one tensor each, which ours stack. What our decoder does not
+compute (sliding windows, other activations, other rotary stretches) is refused, never approximated.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from thalweg.errors import RecipeError
+from thalweg.models.moe import Moe
 from thalweg.models.transformer import Llama3Rope, Transformer
 
 __all__ = ["config_of", "parts_of", "rows_of", "spec_from_config"]
 
-_FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+_FAMILIES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "mixtral": "MixtralForCausalLM",
+    "olmoe": "OlmoeForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
+}
+_NORMALISED: dict[str, bool | Literal["whole"]] = {
+    "qwen3": True,
+    "qwen3_moe": True,
+    "olmoe": "whole",
+}
 _LAYER = {  # one tensor of ours: the tensors of theirs, stacked along the rows
     "attention_norm.weight": ("input_layernorm.weight",),
     "qkv.weight": ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"),
@@ -24,6 +38,11 @@ _LAYER = {  # one tensor of ours: the tensors of theirs, stacked along the rows
     "mlp_norm.weight": ("post_attention_layernorm.weight",),
     "gate_up.weight": ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
     "down.weight": ("mlp.down_proj.weight",),
+}
+_MIXTURE = {  # gate, up, down of an expert
+    "mixtral": ("block_sparse_moe", "w1", "w3", "w2"),
+    "olmoe": ("mlp", "gate_proj", "up_proj", "down_proj"),
+    "qwen3_moe": ("mlp", "gate_proj", "up_proj", "down_proj"),
 }
 _OUTSIDE = {
     "embedding.weight": "model.embed_tokens.weight",
@@ -52,6 +71,10 @@ def spec_from_config(config: Mapping[str, Any], *, where: str = "config.json") -
         ("attention_bias", config.get("attention_bias", False), False),
         ("use_sliding_window", config.get("use_sliding_window", False), False),
         ("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0), 1.0),
+        ("clip_qkv", config.get("clip_qkv"), None),
+        ("decoder_sparse_step", config.get("decoder_sparse_step", 1), 1),
+        ("mlp_only_layers", list(config.get("mlp_only_layers") or []), []),
+        ("sliding_window", config.get("sliding_window") if family == "mixtral" else None, None),
     ):
         if value != right:
             raise _unsupported(f"{name} = {value!r}", f"{name} = {right!r}", where)
@@ -68,10 +91,11 @@ def spec_from_config(config: Mapping[str, Any], *, where: str = "config.json") -
         rope_theta=float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0),
         rope_scaling=_stretch_from(rope, int(config["max_position_embeddings"]), where),
         norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-        qk_norm=family == "qwen3",
+        qk_norm=_NORMALISED.get(family, False),
         attention_bias=family == "qwen2",
         tied=bool(config.get("tie_word_embeddings", False)),
         initial_std=float(config.get("initializer_range", 0.02)),
+        moe=_moe_from(config) if family in _MIXTURE else None,
     )
 
 
@@ -79,11 +103,9 @@ def config_of(spec: Transformer) -> dict[str, Any]:
     """Return the content of `config.json` for a spec.
 
     Raises:
-        RecipeError: No family has both `qk_norm` and `attention_bias`.
+        RecipeError: No family has this combination of norms, biases and experts.
     """
-    if spec.qk_norm and spec.attention_bias:
-        raise _unsupported("qk_norm with attention_bias", "at most one of them", "export")
-    family = "qwen3" if spec.qk_norm else "qwen2" if spec.attention_bias else "llama"
+    family = _family_of(spec)
     kv_heads, hidden, head_width = spec.shape
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": spec.rope_theta}
     if spec.rope_scaling is not None:
@@ -113,7 +135,9 @@ def config_of(spec: Transformer) -> dict[str, Any]:
         "tie_word_embeddings": spec.tied,
         "initializer_range": spec.initial_std,
         "use_cache": True,
-    } | ({} if family != "llama" else {"mlp_bias": False})
+        **({"mlp_bias": False} if family == "llama" else {}),
+        **(_experts_of(spec.moe, hidden, family) if spec.moe else {}),
+    }
 
 
 def parts_of(spec: Transformer) -> dict[str, tuple[str, ...]]:
@@ -128,8 +152,11 @@ def parts_of(spec: Transformer) -> dict[str, tuple[str, ...]]:
         for ours, theirs in _OUTSIDE.items()
         if not (spec.tied and ours == "head.weight")
     }
+    dense = {"gate_up.weight", "down.weight"} if spec.moe else set()
+    inside = {ours: parts for ours, parts in _LAYER.items() if ours not in dense}
+    inside |= _mixture_parts(spec.moe, _MIXTURE[_family_of(spec)]) if spec.moe else {}
     for layer in range(spec.layers):
-        for ours, parts in _LAYER.items():
+        for ours, parts in inside.items():
             if not absent.get(ours, False):
                 theirs = tuple(f"model.layers.{layer}.{part}" for part in parts)
                 names[f"blocks.{layer}.{ours}"] = theirs
@@ -137,11 +164,68 @@ def parts_of(spec: Transformer) -> dict[str, tuple[str, ...]]:
 
 
 def rows_of(spec: Transformer, name: str) -> list[int] | int:
-    """Return how many rows of a fused tensor go to each part."""
+    """Return how many rows of a fused tensor, experts below each other, go to each part."""
     kv_heads, hidden, width = spec.shape
     if ".qkv." in name:
         return [spec.heads * width, kv_heads * width, kv_heads * width]
-    return hidden if ".gate_up." in name else 1 << 62
+    if name.endswith("mixture.down"):
+        return spec.width
+    inner = spec.moe.width_of(hidden) if spec.moe else hidden
+    return inner if ".gate_up" in name else 1 << 62
+
+
+def _family_of(spec: Transformer) -> str:
+    """Return the family that computes what a spec says."""
+    if spec.moe is None:
+        if spec.qk_norm == "whole" or (spec.qk_norm and spec.attention_bias):
+            given = f"qk_norm={spec.qk_norm!r} with attention_bias={spec.attention_bias}"
+            raise _unsupported(given, "norms a head, or a bias, or neither", "export")
+        return "qwen3" if spec.qk_norm else "qwen2" if spec.attention_bias else "llama"
+    plain = spec.moe.score == "softmax" and not (spec.moe.shared or spec.moe.bias)
+    if not plain or spec.attention_bias or not (spec.qk_norm or spec.moe.normalised):
+        expected = "experts by softmax, no shared one, no bias, weights normalised or qk_norm"
+        raise _unsupported(repr(spec.moe), expected, "export")
+    if spec.qk_norm == "whole" and spec.shape.head_width * spec.heads != spec.width:
+        raise _unsupported(f"head_width={spec.shape.head_width}", "width / heads", "export")
+    named = {kind: family for family, kind in _NORMALISED.items() if family in _MIXTURE}
+    return named.get(spec.qk_norm, "mixtral")
+
+
+def _moe_from(config: Mapping[str, Any]) -> Moe:
+    mixtral = config["model_type"] == "mixtral"
+    return Moe(
+        experts=int(config.get("num_local_experts") or config["num_experts"]),
+        top=int(config["num_experts_per_tok"]),
+        hidden=int(config.get("moe_intermediate_size") or config["intermediate_size"]),
+        normalised=mixtral or bool(config.get("norm_topk_prob", False)),
+    )
+
+
+def _experts_of(moe: Moe, hidden: int, family: str) -> dict[str, Any]:
+    """Return the part of a configuration that speaks of experts."""
+    inner = moe.width_of(hidden)
+    own: dict[str, dict[str, Any]] = {
+        "mixtral": {"num_local_experts": moe.experts, "intermediate_size": inner},
+        "olmoe": {"num_experts": moe.experts, "intermediate_size": inner, "clip_qkv": None},
+        "qwen3_moe": {
+            "num_experts": moe.experts,
+            "moe_intermediate_size": inner,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+        },
+    }
+    normalised = {} if family == "mixtral" else {"norm_topk_prob": moe.normalised}
+    return {"num_experts_per_tok": moe.top, **own[family], **normalised}
+
+
+def _mixture_parts(moe: Moe, names: tuple[str, str, str, str]) -> dict[str, tuple[str, ...]]:
+    place, gate, up, down = names
+    experts = [f"{place}.experts.{number}" for number in range(moe.experts)]
+    return {
+        "mixture.router": (f"{place}.gate.weight",),
+        "mixture.gate_up": tuple(f"{one}.{part}.weight" for one in experts for part in (gate, up)),
+        "mixture.down": tuple(f"{one}.{down}.weight" for one in experts),
+    }
 
 
 def _stretch_from(rope: Mapping[str, Any], positions: int, where: str) -> Llama3Rope | None:

@@ -17,7 +17,7 @@ from thalweg.core.protocols import ModelSpec
 from thalweg.core.rng import key_seed
 from thalweg.errors import RecipeError, did_you_mean
 
-__all__ = ["Lora"]
+__all__ = ["Lora", "plain_weights"]
 
 _OUTSIDE = ("head", "embedding", "lm_head")
 
@@ -125,6 +125,29 @@ class Lora:
             layer.merge()
             setattr(plain.get_submodule(parent), last, layer.get_base_layer())
         return plain.requires_grad_(True)
+
+
+def plain_weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights by the names they have without adapters, adapters added to them.
+
+    Args:
+        module: With adapters or without; it is not changed, and what needs no sum is not copied.
+    """
+    named = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    if not any(".lora_" in name for name in named):
+        return named
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    plain = {
+        name.replace(".base_layer", ""): value
+        for name, value in named.items()
+        if ".lora_" not in name
+    }
+    for name, part in module.named_modules():
+        if isinstance(part, BaseTunerLayer):
+            weight = f"{name}.weight"
+            plain[weight] = plain[weight] + part.get_delta_weight("default").detach()
+    return plain
 
 
 def _linears(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

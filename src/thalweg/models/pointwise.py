@@ -67,12 +67,15 @@ def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor
 class _Rotate(torch.autograd.Function):
     """A rotation; its transpose is the rotation back."""
 
+    generate_vmap_rule = True  # for torch.func: gradients of single rows
+
     @staticmethod
-    def forward(
-        ctx: Any, x_RTHd: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-    ) -> torch.Tensor:
-        ctx.save_for_backward(cos, sin)
+    def forward(x_RTHd: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         return _turn(x_RTHd, cos, sin).transpose(1, 2).contiguous()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
     def backward(ctx: Any, grad_RHTd: torch.Tensor) -> tuple[torch.Tensor, None, None]:
@@ -87,11 +90,16 @@ def _sigmoid(x: torch.Tensor) -> torch.Tensor:
 class _SwiGlu(torch.autograd.Function):
     """silu(gate) * up; both gradients from one sigmoid."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gate_up)
+    def forward(gate_up: torch.Tensor) -> torch.Tensor:
         gate, up = gate_up.to(torch.promote_types(gate_up.dtype, torch.float32)).chunk(2, -1)
         return (gate * _sigmoid(gate) * up).to(gate_up.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Shapes by name. A name says the parameters, at the vocabulary the table states.
 
     name   width layers heads hidden  vocabulary  total    without embedding
+    100k      64      2     2    128         320  0.10M    0.08M
     250k      64      4     2    192         512  0.25M    0.21M
     1m       128      4     2    352        2048  1.07M    0.80M
     10m      256      8     4   1024        8192  10.5M    8.4M
@@ -17,9 +18,9 @@ allows two of them: on CPU attention with heads of 64 costs two thirds of what h
 from typing import NamedTuple
 
 from thalweg.errors import RecipeError, did_you_mean
-from thalweg.models.transformer import Transformer
+from thalweg.models.transformer import Decoder, Transformer
 
-__all__ = ["SIZES", "NamedSize", "size"]
+__all__ = ["SIZES", "NamedSize", "Parameters", "parameters", "size"]
 
 
 class NamedSize(NamedTuple):
@@ -35,6 +36,7 @@ class NamedSize(NamedTuple):
 
 
 SIZES = {
+    "100k": NamedSize(64, 2, 2, 2, 128, 320),
     "250k": NamedSize(64, 4, 2, 2, 192, 512),
     "1m": NamedSize(128, 4, 2, 2, 352, 2048),
     "10m": NamedSize(256, 8, 4, 4, 1024, 8192),
@@ -83,3 +85,26 @@ def size(
         tied=tied,
         qk_norm=qk_norm,
     )
+
+
+class Parameters(NamedTuple):
+    """Weights of a decoder."""
+
+    total: int
+    active: int
+    """Without the experts that a token does not go to."""
+
+
+def parameters(spec: Transformer) -> Parameters:
+    """Return the number of weights, embedding included.
+
+    Example:
+        >>> parameters(size("1m", 2048, 128)).total
+        1066112
+    """
+    total = sum(parameter.numel() for parameter in Decoder(spec).parameters())
+    if spec.moe is None:
+        return Parameters(total, total)
+    hidden = spec.shape.hidden
+    all_, met = (spec.moe.weights(spec.width, hidden, active=active) for active in (False, True))
+    return Parameters(total, total - spec.layers * (all_ - met))

@@ -1,7 +1,7 @@
-"""The decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU.
+"""The decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU or experts of it.
 
 The layout of Llama (arXiv:2302.13971), with the options that make it Qwen2 (a bias on queries,
-keys and values) or Qwen3 (queries and keys normalised a head). Decisions:
+keys and values), Qwen3 (queries and keys normalised a head), or a mixture of experts. Decisions:
 - queries, keys and values are one matrix, gate and up another: two large matmuls are faster than
   five small ones. `hub.py` splits them for export;
 - weights stay float32; under autocast the residual stream is carried in the autocast dtype, and
@@ -15,47 +15,28 @@ keys and values) or Qwen3 (queries and keys normalised a head). Decisions:
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from thalweg.core.protocols import Scored
+from thalweg.core.protocols import Routing, Scored
 from thalweg.core.rng import key_seed
 from thalweg.errors import RecipeError
 from thalweg.models.attention import Documents, attention, documents_for
 from thalweg.models.crossentropy import linear_cross_entropy
+from thalweg.models.entropy import linear_entropy
+from thalweg.models.moe import Mixture, Moe
+from thalweg.models.mup import Mup
 from thalweg.models.pointwise import rms_norm, rotate, swiglu
+from thalweg.models.rope import Llama3Rope, angles
+from thalweg.optim import Widening
 
 __all__ = ["Block", "Decoder", "Llama3Rope", "Shape", "Transformer"]
 
 # R rows, T positions, V vocabulary, D width, H query heads, G key heads, d width of a head,
 # h half of d.
-
-
-@dataclass(frozen=True, kw_only=True)
-class Llama3Rope:
-    """Stretch of the slow rotary frequencies, for rows longer than those first trained on.
-
-    Source: the `llama3` rope type of Hugging Face configurations.
-    """
-
-    factor: float
-    """Slow frequencies are divided by this."""
-    low_freq_factor: float
-    """Wavelengths above original_positions / low_freq_factor are stretched in full."""
-    high_freq_factor: float
-    """Wavelengths below original_positions / high_freq_factor are left alone."""
-    original_positions: int
-    """Longest row of the first training."""
-
-    def stretch(self, frequency_h: torch.Tensor) -> torch.Tensor:
-        """Return the frequencies [h] in radians a position, slow ones divided, smooth between."""
-        turns_h = frequency_h * (self.original_positions / (2 * math.pi))
-        span = self.high_freq_factor - self.low_freq_factor
-        keep_h = ((turns_h - self.low_freq_factor) / span).clamp(0.0, 1.0)
-        return frequency_h * (keep_h + (1.0 - keep_h) / self.factor)
 
 
 class Shape(NamedTuple):
@@ -98,8 +79,8 @@ class Transformer:
     """Stretch for long rows."""
     norm_eps: float = 1e-5
     """Added to the mean square in every RMSNorm."""
-    qk_norm: bool = False
-    """Whether queries and keys are normalised a head before rotation (Qwen3)."""
+    qk_norm: bool | Literal["whole"] = False
+    """Whether queries and keys are normalised before rotation, a head (Qwen3) or whole (OLMoE)."""
     attention_bias: bool = False
     """Whether queries, keys and values have a bias (Qwen2)."""
     tied: bool = False
@@ -107,6 +88,10 @@ class Transformer:
     initial_std: float = 0.02
     """Deviation of fresh weights; those that write to the residual stream get
     initial_std / sqrt(2 layers) (GPT-2 report, sec. 2.3)."""
+    mup: Mup | None = None
+    """The width at which the rates were found, to keep them at this one; None: standard."""
+    moe: Moe | None = None
+    """Experts in the place of every gated layer; None: one gated layer."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together.
@@ -127,6 +112,8 @@ class Transformer:
                 "kv_heads that divide heads",
                 f"kv_heads={math.gcd(self.heads, self.shape.kv_heads)}",
             )
+        if self.mup and self.moe:
+            raise _misfit("mup with moe", "one of them: no rule for experts is tested", "mup=None")
         if self.shape.head_width % 2:
             raise _misfit(
                 f"heads of width {self.shape.head_width}",
@@ -154,19 +141,20 @@ class Transformer:
 
 
 class RmsNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight, in float32, returned in the dtype of x.
+    """x / sqrt(mean(x^2) + eps) * weight * scale, in float32, returned in the dtype of x.
 
     Source: arXiv:1910.07467, eq. (4).
     """
 
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, width: int, eps: float, scale: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width, device="meta"))
-        self.eps = eps
+        self.eps, self.scale = eps, scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return x [..., width] normalised over its last axis."""
-        return rms_norm(x, self.weight, self.eps)
+        normed = rms_norm(x, self.weight, self.eps)
+        return normed if self.scale == 1.0 else normed * self.scale
 
 
 class Block(nn.Module):
@@ -176,14 +164,19 @@ class Block(nn.Module):
         super().__init__()
         kv_heads, hidden, width = spec.shape
         self.heads, self.kv_heads, self.head_width = spec.heads, kv_heads, width
+        self.query_scale = spec.mup.query_scale(width) if spec.mup else 1.0
         self.attention_norm = RmsNorm(spec.width, spec.norm_eps)
         self.qkv = _linear(spec.width, (spec.heads + 2 * kv_heads) * width, spec.attention_bias)
-        self.q_norm = RmsNorm(width, spec.norm_eps) if spec.qk_norm else None
-        self.k_norm = RmsNorm(width, spec.norm_eps) if spec.qk_norm else None
+        self.whole = spec.qk_norm == "whole"
+        q_width, k_width = (spec.heads * width, kv_heads * width) if self.whole else (width, width)
+        self.q_norm = RmsNorm(q_width, spec.norm_eps) if spec.qk_norm else None
+        self.k_norm = RmsNorm(k_width, spec.norm_eps) if spec.qk_norm else None
         self.out = _linear(spec.heads * width, spec.width)
         self.mlp_norm = RmsNorm(spec.width, spec.norm_eps)
-        self.gate_up = _linear(spec.width, 2 * hidden)
-        self.down = _linear(hidden, spec.width)
+        self.mixture = Mixture(spec.moe, spec.width, hidden) if spec.moe else None
+        if self.mixture is None:
+            self.gate_up = _linear(spec.width, 2 * hidden)
+            self.down = _linear(hidden, spec.width)
 
     def forward(
         self,
@@ -191,9 +184,9 @@ class Block(nn.Module):
         cos: torch.Tensor,
         sin: torch.Tensor,
         document: Documents = None,
-    ) -> torch.Tensor:
-        """Return the residual stream [R, T, D] after this block."""
-        return self.after(x_RTD, attention(*self.project(x_RTD, cos, sin), document))
+    ) -> tuple[torch.Tensor, Routing | None]:
+        """Return the residual stream [R, T, D] after this block, and what its router decided."""
+        return self._after(x_RTD, attention(*self.project(x_RTD, cos, sin), document))
 
     def project(
         self, x_RTD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
@@ -210,14 +203,28 @@ class Block(nn.Module):
         mixed = self.qkv(self.attention_norm(x_RTD)).view(rows, length, -1, self.head_width)
         q, k, v = mixed.split(counts, 2)
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+            q, k = self._normed(self.q_norm, q), self._normed(self.k_norm, k)
+        q = q if self.query_scale == 1.0 else q * self.query_scale
         return rotate(q, cos, sin), rotate(k, cos, sin), v.transpose(1, 2).contiguous()
 
     def after(self, x_RTD: torch.Tensor, seen_RHTd: torch.Tensor) -> torch.Tensor:
         """Return the stream after attention's output [R, H, T, d] and the gated layer are added."""
+        return self._after(x_RTD, seen_RHTd)[0]
+
+    def _after(
+        self, x_RTD: torch.Tensor, seen_RHTd: torch.Tensor
+    ) -> tuple[torch.Tensor, Routing | None]:
         x_RTD = x_RTD + self.out(seen_RHTd.transpose(1, 2).flatten(2)).to(x_RTD.dtype)
-        added: torch.Tensor = self.down(swiglu(self.gate_up(self.mlp_norm(x_RTD))))
-        return x_RTD + added.to(x_RTD.dtype)
+        normed_RTD, routing = self.mlp_norm(x_RTD), None
+        if self.mixture is None:
+            added_RTD: torch.Tensor = self.down(swiglu(self.gate_up(normed_RTD)))
+        else:
+            added_RTD, routing = self.mixture(normed_RTD)
+        return x_RTD + added_RTD.to(x_RTD.dtype), routing
+
+    def _normed(self, norm: nn.Module, heads: torch.Tensor) -> torch.Tensor:
+        normed: torch.Tensor = norm(heads.flatten(2) if self.whole else heads)
+        return normed.view(heads.shape) if self.whole else normed
 
 
 class Decoder(nn.Module):
@@ -231,9 +238,11 @@ class Decoder(nn.Module):
         self.spec = spec
         self.embedding = nn.Embedding(spec.vocabulary, spec.width, device="meta")
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers))
-        self.norm = RmsNorm(spec.width, spec.norm_eps)
+        times = spec.mup.times(spec.width) if spec.mup else 1.0
+        self.norm = RmsNorm(spec.width, spec.norm_eps, 1.0 / times)
         self.head = None if spec.tied else _linear(spec.width, spec.vocabulary)
-        cos_Th, sin_Th = _angles(spec)
+        width = spec.shape.head_width
+        cos_Th, sin_Th = angles(spec.rope_theta, width, spec.positions, spec.rope_scaling)
         self.register_buffer("cos", cos_Th, persistent=False)
         self.register_buffer("sin", sin_Th, persistent=False)
 
@@ -244,7 +253,10 @@ class Decoder(nn.Module):
         *,
         targets_RT: torch.Tensor | None = None,
         weight_RT: torch.Tensor | None = None,
-    ) -> torch.Tensor | Scored:
+        temperature: float = 1.0,
+        entropy: bool = False,
+        routing: bool = False,
+    ) -> torch.Tensor | Scored | tuple[Routing, ...]:
         """Return logits, or the log-probs of targets, or with weights their loss.
 
         Args:
@@ -252,27 +264,49 @@ class Decoder(nn.Module):
             document_RT: int32 [R, T]; attention stays inside equal ids. None: one a row.
             targets_RT: int64 [R, T]: the token that follows each.
             weight_RT: float32 [R, T]: what each target counts in the loss.
+            temperature: Logits are divided by it, above 0.
+            entropy: Whether the entropies are wanted too; with targets and without weights.
+            routing: Whether what the routers decided is wanted: with the scores, or, without
+                targets, alone.
 
         Returns:
-            Logits [R, T, V]; with targets Scored(loss, logprobs_RT), float32, nats.
+            Logits [R, T, V]; with targets Scored(loss, logprobs_RT, entropy_RT), float32, nats.
 
         Raises:
-            RecipeError: The rows are longer than the model's positions.
+            RecipeError: The rows are longer than the model's positions; no routers to ask.
         """
-        hidden_RTD = self.encode(tokens_RT, document_RT)
+        hidden_RTD, routings = self._encode(tokens_RT, document_RT)
+        if routing and self.spec.moe is None:
+            raise _misfit("routing=True without experts", "a mixture of experts", "moe=Moe(...)")
+        told = routings if routing else ()
+        if routing and targets_RT is None:
+            return told
+        if temperature != 1.0:
+            hidden_RTD = hidden_RTD / temperature
         head_VD = self.embedding.weight if self.head is None else self.head.weight
         if targets_RT is None:
             return functional.linear(hidden_RTD, head_VD)
+        if entropy:
+            logprobs_N, entropy_N = linear_entropy(
+                hidden_RTD.flatten(0, 1), head_VD, targets_RT.flatten()
+            )
+            by_target = logprobs_N.view_as(targets_RT), entropy_N.view_as(targets_RT)
+            return Scored(None, *by_target, told)
         weight_N = None if weight_RT is None else weight_RT.flatten()
         scored = linear_cross_entropy(
             hidden_RTD.flatten(0, 1), head_VD, targets_RT.flatten(), weight_N
         )
-        return Scored(scored.loss, scored.logprobs.view_as(targets_RT))
+        return Scored(scored.loss, scored.logprobs.view_as(targets_RT), None, told)
 
     def encode(
         self, tokens_RT: torch.Tensor, document_RT: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return the last hidden states [R, T, D], normalised: what the head multiplies."""
+        return self._encode(tokens_RT, document_RT)[0]
+
+    def _encode(
+        self, tokens_RT: torch.Tensor, document_RT: torch.Tensor | None
+    ) -> tuple[torch.Tensor, tuple[Routing, ...]]:
         length = tokens_RT.shape[1]
         if length > self.spec.positions:
             raise _misfit(
@@ -283,10 +317,11 @@ class Decoder(nn.Module):
         document = documents_for(document_RT, head_width=self.spec.shape.head_width)
         x_RTD = self.embed(tokens_RT)
         cos, sin = self.cos[:length, None], self.sin[:length, None]
+        routings = []
         for block in self.blocks:
-            x_RTD = block(x_RTD, cos, sin, document)
-        normed: torch.Tensor = self.norm(x_RTD)
-        return normed
+            x_RTD, routing = block(x_RTD, cos, sin, document)
+            routings += [] if routing is None else [routing]
+        return self.norm(x_RTD), tuple(routings)
 
     def embed(self, tokens_RT: torch.Tensor) -> torch.Tensor:
         """Return the residual stream [R, T, D] before the first block, in the autocast dtype."""
@@ -296,15 +331,27 @@ class Decoder(nn.Module):
             return x_RTD
         return x_RTD.to(torch.get_autocast_dtype(kind))
 
+    @property
+    def routers(self) -> tuple[int, int]:
+        """Layers with experts, and experts of each; (0, 0) without."""
+        return (self.spec.layers, self.spec.moe.experts) if self.spec.moe else (0, 0)
+
+    def widening(self) -> dict[str, Widening]:
+        """Return how parameters grow with the width under muP, by name; nothing without it."""
+        names = [name for name, _ in self.named_parameters()]
+        return self.spec.mup.widening(names, self.spec.width) if self.spec.mup else {}
+
     def flops(self, length: int) -> float:
         """Return the matmul FLOPs of training on one token of a row of `length` tokens.
 
         6 for each weight of a matmul, the head included, and the causal half of attention
-        (arXiv:2204.02311, appendix B).
+        (arXiv:2204.02311, appendix B). Of experts, those that a token goes to.
         """
         spec = self.spec
         kv_heads, hidden, width = spec.shape
-        body = spec.width * (2 * (spec.heads + kv_heads) * width + 3 * hidden)
+        mixed = spec.moe and spec.moe.weights(spec.width, hidden, active=True)
+        body = 2 * spec.width * (spec.heads + kv_heads) * width
+        body += mixed or 3 * spec.width * hidden
         weights = spec.layers * body + spec.width * spec.vocabulary
         return 6.0 * weights + 6.0 * spec.layers * spec.heads * width * length
 
@@ -313,26 +360,17 @@ def _linear(inputs: int, outputs: int, bias: bool = False) -> nn.Linear:
     return nn.Linear(inputs, outputs, bias=bias, device="meta")
 
 
-def _angles(spec: Transformer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return cosines and sines [positions, h] of position * theta^(-2i/d), float32."""
-    width = spec.shape.head_width
-    frequency_h = spec.rope_theta ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
-    if spec.rope_scaling is not None:
-        frequency_h = spec.rope_scaling.stretch(frequency_h)
-    angle_Th = torch.outer(torch.arange(spec.positions, dtype=torch.float32), frequency_h)
-    return angle_Th.cos(), angle_Th.sin()
-
-
 def _draw(decoder: Decoder, spec: Transformer, seed: int) -> Mapping[str, torch.Tensor]:
     """Return fresh weights: norms 1, biases 0, matrices normal, each from its own key."""
-    drawn = {}
+    drawn = {name: zeros for name, zeros in decoder.named_buffers() if name.endswith(".bias")}
     for name, parameter in decoder.named_parameters():
         if parameter.ndim == 1:
             fill = torch.zeros if name.endswith("bias") else torch.ones
             drawn[name] = fill(parameter.shape)
             continue
-        writes = name.endswith(("out.weight", "down.weight"))
+        writes = name.endswith(("out.weight", "down.weight", ".down"))
         std = spec.initial_std / math.sqrt(2 * spec.layers) if writes else spec.initial_std
+        std = spec.mup.deviation(name, std, spec.width) if spec.mup else std
         draw = torch.Generator().manual_seed(key_seed(seed, "weights", name))
         drawn[name] = torch.empty(parameter.shape).normal_(0.0, std, generator=draw)
     return drawn

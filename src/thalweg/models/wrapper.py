@@ -75,6 +75,17 @@ class Wrapped(nn.Module):
         self.window = _window(inner)
 
     @property
+    def vocabulary(self) -> int:
+        """Token ids it accepts."""
+        return int(self.inner.config.get_text_config().vocab_size)  # type: ignore[union-attr, operator]
+
+    @property
+    def positions(self) -> int:
+        """Longest row it accepts; a very large number where its configuration names none."""
+        named = getattr(self.inner.config.get_text_config(), "max_position_embeddings", None)  # type: ignore[union-attr, operator]
+        return int(named or 1 << 62)
+
+    @property
     def blocks(self) -> Sequence[nn.Module]:
         """The layers: the longest list of equal modules."""
         lists = [list(part) for part in self.inner.modules() if isinstance(part, nn.ModuleList)]
@@ -87,6 +98,8 @@ class Wrapped(nn.Module):
         *,
         targets_RT: torch.Tensor | None = None,
         weight_RT: torch.Tensor | None = None,
+        temperature: float = 1.0,
+        entropy: bool = False,
     ) -> torch.Tensor | Scored:
         """Return logits, or the log-probs of targets, or with weights their loss.
 
@@ -95,9 +108,11 @@ class Wrapped(nn.Module):
             document_RT: int32 [R, T], or None for one document a row.
             targets_RT: int64 [R, T]: the token that follows each.
             weight_RT: float32 [R, T]: what each target counts in the loss.
+            temperature: Logits are divided by it, above 0.
+            entropy: Whether the entropies are wanted too; with targets and without weights.
 
         Returns:
-            Logits [R, T, V]; with targets Scored(loss, logprobs_RT), float32, nats.
+            Logits [R, T, V]; with targets Scored(loss, logprobs_RT, entropy_RT), float32, nats.
 
         Raises:
             RecipeError: Documents are given to a model that cannot keep them apart.
@@ -111,8 +126,14 @@ class Wrapped(nn.Module):
                 write="a source that puts one document in a row, without a document column",
             )
         logits_RTV = _logits(self.inner, tokens_RT, document_RT)
+        if temperature != 1.0:
+            logits_RTV = logits_RTV / temperature
         if targets_RT is None:
             return logits_RTV
+        if entropy:
+            log_share_RTV = logits_RTV.log_softmax(-1, dtype=torch.float32)
+            logprobs_RT = log_share_RTV.gather(-1, targets_RT[..., None])[..., 0]
+            return Scored(None, logprobs_RT, -(log_share_RTV.exp() * log_share_RTV).sum(-1))
         nats = functional.cross_entropy(
             logits_RTV.flatten(0, 1).float(), targets_RT.flatten(), reduction="none"
         )

@@ -1,5 +1,9 @@
 """Monitors: they read the run and never change it."""
 
+from thalweg.monitors.geometry import Sharpness
 from thalweg.monitors.heldout import HeldOut
+from thalweg.monitors.knowledge import Knowledge
+from thalweg.monitors.retention import Memory
+from thalweg.monitors.stability import Stability
 
-__all__ = ["HeldOut"]
+__all__ = ["HeldOut", "Knowledge", "Memory", "Sharpness", "Stability"]

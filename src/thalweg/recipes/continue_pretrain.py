@@ -4,6 +4,8 @@
     do      Learn(policy, NextToken, AdamW)
 
 The rate rises again from nothing and decays once, as in arXiv:2403.08763 (rewarm, redecay, replay).
+Given old text, held-out losses on old and new are measured from before the first step, often at
+first, and the report says what was gained, what was forgotten, and how deep the gap between was.
 """
 
 from typing import Literal
@@ -15,6 +17,7 @@ from thalweg.core.time import share
 from thalweg.core.time import steps as count_steps
 from thalweg.data import Corpus, Mixture
 from thalweg.errors import DialError
+from thalweg.monitors import HeldOut, Stability
 from thalweg.objectives import NextToken
 from thalweg.optim import AdamW
 from thalweg.recipes import parts
@@ -48,7 +51,7 @@ def recipe(
     Args:
         model: A run with an export, or a folder or hub name that transformers loads.
         data: The new text: files, folders, patterns; name=path names a source.
-        old: Text like the model was trained on, to replay; none if not given.
+        old: Text like the model was trained on, to replay and measure on; none if not given.
         replay: Share of rows from the old text.
         tokens: Length in target tokens; one pass over the new text if not given, nor steps.
         steps: Length in optimizer steps.
@@ -82,10 +85,21 @@ def recipe(
         _source(corpora, tuple(before), replay),
         (Learn("policy", NextToken(), AdamW(lr=rate), micro=micro),),
         rows=batch,
-        monitors=parts.held_out_monitor(text, length),
+        monitors=_monitors(text, tuple(before), length, micro),
     )
     compute = Compute(dtype=dtype, compile=compile, shard=shard)
     return Recipe({"policy": spec}, (phase,), seed=seed, compute=compute)
+
+
+def _monitors(
+    text: parts.Text, old: tuple[str, ...], length: int, micro: int | None
+) -> tuple[HeldOut | Stability, ...]:
+    """Return the monitors of held-out loss and, with old and new text, of the gap."""
+    held = text.held_out_sources(length)
+    before = {name: source for name, source in held.items() if name in old}
+    new = {name: source for name, source in held.items() if name not in old}
+    gap = (Stability(before, new, micro=micro),) if before and new else ()
+    return *parts.held_out_monitor(text, length), *gap
 
 
 def _source(corpora: dict[str, Corpus], old: tuple[str, ...], replay: float) -> Source:

@@ -10,15 +10,17 @@ from thalweg.core.time import Span, share
 from thalweg.data import Corpus, Mixture, build
 from thalweg.data.build import home_folder
 from thalweg.data.files import find_files
-from thalweg.data.tokenizer import Tokenizer
+from thalweg.data.tokenizer import Tokenizer, load_tokenizer
 from thalweg.errors import RecipeError, did_you_mean
-from thalweg.models import SIZES, HuggingFace, Pretrained, Transformer, locate, size
+from thalweg.models import SIZES, HuggingFace, Lora, Pretrained, Transformer, locate, size
 from thalweg.monitors import HeldOut
 from thalweg.optim import AdamW, Muon, OptimizerSpec
 from thalweg.schedules import Blend
 
 __all__ = [
     "Text",
+    "adapted",
+    "companion",
     "held_out_monitor",
     "length_of",
     "mixture",
@@ -28,6 +30,7 @@ __all__ = [
     "parameters_of",
     "peak_rate",
     "read_text",
+    "tokenizer_for",
     "tokenizer_of",
 ]
 
@@ -175,22 +178,69 @@ def tokenizer_of(spec: ModelSpec) -> str:
     )
 
 
-def peak_rate(parameters: float) -> float:
-    """Return a peak learning rate for AdamW: 4e-3 at 1M parameters, falling with their 4th root.
+def adapted(spec: ModelSpec, rank: int) -> ModelSpec:
+    """Return the model with low-rank adapters on all linear layers of its blocks; itself at 0."""
+    if not rank:
+        return spec
+    theirs = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    ours = ("qkv", "out", "gate_up", "down")
+    targets = theirs if isinstance(spec, HuggingFace) else ours
+    return Lora(base=spec, rank=rank, alpha=2.0 * rank, targets=targets)
 
-    A starting point from a few runs of 0.3M to 10M parameters here, not a law.
+
+def companion(name: str, spec: ModelSpec, option: str) -> ModelSpec:
+    """Return a reference or a teacher: a trained model that reads the same token ids.
+
+    Args:
+        name: As in `open_model`, but a trained one.
+        spec: The model that learns.
+        option: What the command line calls it.
+
+    Raises:
+        RecipeError: Its vocabulary is another: an id would mean another text to each of them.
+    """
+    other = open_model(name, 0, 0)
+    if other.vocabulary != spec.vocabulary or _texts(other) != _texts(spec):
+        raise RecipeError(
+            f"a model of {other.vocabulary} token ids beside one of {spec.vocabulary}",
+            expected="two models of one tokenizer: an id must mean the same text to both",
+            where=f"{option} {name}",
+            write=f"{option} with a model of the same family",
+        )
+    return other
+
+
+def tokenizer_for(spec: ModelSpec) -> str:
+    """Return the folder of a trained model, where its tokenizer lies; bytes for a fresh one."""
+    return spec.folder if isinstance(spec, Pretrained | HuggingFace) else "bytes"
+
+
+def peak_rate(spec: ModelSpec, kind: Literal["muon", "adamw"]) -> float:
+    """Return a peak learning rate for a fresh model: a starting point from a few runs, not a law.
+
+    With Muon 6e-3 at width 128, falling with the root of the width: so do the steps of its
+    matrices keep their spectral norm. AdamW for all: 2e-3 at 1M parameters, falling with their
+    4th root.
 
     Example:
-        >>> round(peak_rate(1e6), 6)
-        0.004
+        >>> round(peak_rate(size("10m", 4096, 256), "muon"), 4)
+        0.0042
     """
-    return float(4e-3 * (1e6 / parameters) ** 0.25)
+    if kind == "adamw":
+        return float(2e-3 * (1e6 / parameters_of(spec)) ** 0.25)
+    width = spec.width if isinstance(spec, Transformer) else 1024
+    return float(6e-3 * (128 / width) ** 0.5)
 
 
-def optimizer(kind: Literal["adamw", "muon"], lr: Dial, matrix_lr: Dial) -> OptimizerSpec:
-    """Return the optimizer of a recipe: AdamW, or Muon for the matrices with AdamW for the rest."""
-    adam = AdamW(lr=lr, betas=(0.9, 0.95), weight_decay=0.1)
-    return adam if kind == "adamw" else Muon(lr=matrix_lr, adam=adam, weight_decay=0.01)
+def optimizer(kind: Literal["muon", "adamw"], lr: Dial) -> OptimizerSpec:
+    """Return the optimizer of a recipe: Muon for the matrices with AdamW for the rest, or AdamW.
+
+    Both parts of Muon have the same rate, in AdamW's currency (arXiv:2502.16982).
+    """
+    if kind == "adamw":
+        return AdamW(lr=lr, betas=(0.9, 0.95), weight_decay=0.1)
+    rest = AdamW(lr=1.0, betas=(0.9, 0.95), weight_decay=0.1)
+    return Muon(lr=lr, adam=rest, weight_decay=0.1, scale="match_rms_adamw", together=True)
 
 
 def held_out_monitor(text: Text, length: int, most: int = 64) -> tuple[HeldOut, ...]:
@@ -223,6 +273,11 @@ def length_of(steps: int | None, tokens: float | None, default: Span) -> int | S
     if steps is not None:
         return steps
     return Span(tokens, "tokens") if tokens is not None else default
+
+
+def _texts(spec: ModelSpec) -> dict[str, int]:
+    """Return the ids of a trained model's tokenizer by their text."""
+    return dict(load_tokenizer(tokenizer_of(spec)).raw.get_vocab(with_added_tokens=True))
 
 
 def _stem(path: str) -> str:

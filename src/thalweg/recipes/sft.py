@@ -12,7 +12,6 @@ from thalweg.core.time import Time, share
 from thalweg.core.time import steps as count_steps
 from thalweg.data import Pairs, build_pairs
 from thalweg.data.files import find_files
-from thalweg.models import HuggingFace, Lora
 from thalweg.monitors import HeldOut
 from thalweg.objectives import NextToken
 from thalweg.optim import AdamW
@@ -91,21 +90,11 @@ def recipe(
         rows=batch,
         monitors=_measured(stores.held_out, pairs) if stores.held_out is not None else (),
     )
-    spec = (
-        base if not lora else Lora(base=base, rank=lora, alpha=2.0 * lora, targets=_targets(base))
-    )
     compute = Compute(dtype=dtype, compile=compile, shard=shard)
-    return Recipe({"policy": spec}, (phase,), seed=seed, compute=compute)
+    return Recipe({"policy": parts.adapted(base, lora)}, (phase,), seed=seed, compute=compute)
 
 
 def _measured(store: object, pairs: Pairs) -> tuple[HeldOut, ...]:
     """Return the monitor of the loss on held-out answers."""
     held = Pairs(str(store), length=pairs.length, overlong="drop", shuffle=False, name="pairs")
     return (HeldOut({"pairs": held}, every=share(0.1)),)
-
-
-def _targets(base: object) -> tuple[str, ...]:
-    """Return the names of the linear layers that adapters go to: all of a block's."""
-    if isinstance(base, HuggingFace):
-        return ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    return ("qkv", "out", "gate_up", "down")

@@ -24,8 +24,10 @@ from thalweg.report.numbers import (
     rate_text,
 )
 from thalweg.report.run import History, Json, Run
+from thalweg.report.solved import solving
 
 __all__ = [
+    "LABELS",
     "Comparison",
     "Difference",
     "Group",
@@ -42,7 +44,10 @@ FINAL_SHARE = 0.05
 HEAD = tuple(
     "run,steps,tokens,train loss,held-out,perplexity,time,tok/s,util,memory,params".split(",")
 )
-METRICS = ("heldout", "loss")
+ANSWERS = ("pass@1", "reward")
+"""Further columns, where a run's answers were judged."""
+LABELS = {"heldout": "held-out loss", "loss": "train loss", "solved": "pass@1"}
+"""Metrics that are compared seed by seed, as they are called."""
 
 
 class Summary(NamedTuple):
@@ -69,6 +74,10 @@ class Summary(NamedTuple):
     """Peak."""
     parameters: float
     """Of all models together."""
+    solved: float = math.nan
+    """Share of problems solved with one answer each."""
+    reward: float = math.nan
+    """Mean reward of the last 5 % of the steps."""
 
 
 class Group(NamedTuple):
@@ -105,6 +114,7 @@ def summarise(run: Run) -> Summary:
     history = run.history
     heldout = history.last("heldout/loss")
     parameters = [size.parameters for size in run.models.values()]
+    answers = solving(history)
     return Summary(
         name=run.name,
         seed=run.seed,
@@ -118,6 +128,8 @@ def summarise(run: Run) -> Summary:
         utilisation=_median(history, "utilisation"),
         memory_bytes=_peak(history, "memory_bytes"),
         parameters=sum(parameters) if parameters else math.nan,
+        solved=answers.end,
+        reward=answers.reward,
     )
 
 
@@ -138,15 +150,20 @@ def compare(runs: Sequence[Run]) -> Comparison:
     differences = tuple(
         _difference(metric, (groups[0], members[0]), (group, part))
         for group, part in list(zip(groups, members, strict=True))[1:]
-        for metric in METRICS
+        for metric in LABELS
+        if metric != "solved" or any(math.isfinite(one.solved) for one in summaries)
     )
     return Comparison(summaries, groups, differences)
 
 
 def text_table(comparison: Comparison) -> str:
     """Return the comparison as plain text, columns aligned."""
-    rows: list[tuple[str, ...]] = [HEAD, *(_row(summary) for summary in comparison.summaries)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
+    judged = any(math.isfinite(one.reward) for one in comparison.summaries)
+    rows: list[tuple[str, ...]] = [(*HEAD, *(ANSWERS if judged else ()))]
+    for one in comparison.summaries:
+        more = (percent_text(one.solved), number_text(one.reward)) if judged else ()
+        rows.append((*_row(one), *more))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(_cells(row, widths)).rstrip() for row in rows]
     lines.insert(1, "-" * max(len(line) for line in lines))
     return "\n".join([*lines, *_paired_lines(comparison)])
@@ -236,7 +253,7 @@ def _difference(
 
 
 def _metric(summary: Summary, metric: str) -> float:
-    return summary.heldout if metric == "heldout" else summary.loss
+    return {"heldout": summary.heldout, "loss": summary.loss, "solved": summary.solved}[metric]
 
 
 def _interval(gaps: np.ndarray) -> tuple[float, float]:
@@ -270,10 +287,9 @@ def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def _paired_lines(comparison: Comparison) -> list[str]:
-    label = {"heldout": "held-out loss", "loss": "train loss"}
     lines = []
     for gap in comparison.differences:
-        text = f"{gap.group} minus {gap.baseline}, {label[gap.metric]}: {difference_text(gap)}"
+        text = f"{gap.group} minus {gap.baseline}, {LABELS[gap.metric]}: {difference_text(gap)}"
         lines.append(text)
     return ["", *lines] if lines else []
 

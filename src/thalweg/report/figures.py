@@ -20,6 +20,7 @@ __all__ = [
     "SMALL",
     "Figure",
     "Series",
+    "answer_figures",
     "dial_figures",
     "health_figures",
     "loss_figure",
@@ -31,6 +32,12 @@ LARGE, SMALL = 4_000, 1_000
 """Points of a curve in a large and in a small figure."""
 _COLOURS = 8
 _DASHES = ("solid", "dash", "dot", "dashdot")
+_ANSWERS = frozenset(
+    "reward length finished unparsed reward_failures kept_groups staleness skipped pairs "
+    "paired_groups pair_length_gap mismatch_kl engine_kl engine_max entropy clip kl agreement "
+    "voted".split()
+)
+_GREY = ("planned", "expected", "band")
 _LR_LOG_SPAN = 30.0
 """A learning rate that never reaches 0 and spans more than this gets a log axis."""
 
@@ -63,7 +70,7 @@ class Series(NamedTuple):
     step: Ints | None = None
     """Shown on hover where x is not the step."""
     style: str = "line"
-    """line, faint, points, planned."""
+    """line, faint, points, planned; of a prediction: expected, band (a closed line)."""
     shown: bool = True
     chip: bool = True
     """Whether it has a switch of its own."""
@@ -72,7 +79,7 @@ class Series(NamedTuple):
 def loss_figure(runs: Sequence[Run]) -> Figure | None:
     """Return loss against tokens: raw and smoothed training loss, held-out, each source."""
     alone = len(runs) == 1
-    series: list[Series] = []
+    series: list[Series] = _expected(runs[0]) if alone else []
     for index, run in enumerate(runs):
         series += _losses(run, 0 if alone else index, alone=alone)
     if alone:
@@ -158,6 +165,21 @@ def health_figures(runs: Sequence[Run]) -> list[Figure]:
     return figures
 
 
+def answer_figures(runs: Sequence[Run]) -> list[Figure]:
+    """Return what rollouts report over the steps: rewards, pass@k, length, agreement."""
+    names = dict.fromkeys(name for run in runs for name in run.history.columns if _of_answers(name))
+    figures = []
+    first = ("heldout/pass@1", "reward")
+    for number, name in enumerate(sorted(names, key=lambda name: (name not in first, name))):
+        alone = len(runs) == 1
+        series = [
+            s for i, run in enumerate(runs) for s in _measured(run, i, name, 1.0, alone=alone)
+        ]
+        if series:
+            figures.append(_figure(f"answers-{number}", name, series, ("step", "")))
+    return figures
+
+
 def other_figures(runs: Sequence[Run]) -> list[Figure]:
     """Return a small figure for every other column of the history: monitors, further models."""
     known = {"tokens", "loss", "grad_norm", "seconds", "tokens_per_second", "utilisation"}
@@ -166,7 +188,7 @@ def other_figures(runs: Sequence[Run]) -> list[Figure]:
     names = dict.fromkeys(name for run in runs for name in run.history.columns)
     figures = []
     for number, name in enumerate(sorted(names)):
-        if name in known or name.startswith(taken):
+        if name in known or name.startswith(taken) or _of_answers(name):
             continue
         points = [run.history.points(name) for run in runs]
         series = [
@@ -177,6 +199,11 @@ def other_figures(runs: Sequence[Run]) -> list[Figure]:
         if series:
             figures.append(_figure(f"other-{number}", name, series, ("step", "")))
     return figures
+
+
+def _of_answers(name: str) -> bool:
+    plain = name.removeprefix("heldout/")
+    return plain in _ANSWERS or plain.startswith(("pass@", "reward/"))
 
 
 def _losses(run: Run, colour: int, *, alone: bool) -> list[Series]:
@@ -191,6 +218,19 @@ def _losses(run: Run, colour: int, *, alone: bool) -> list[Series]:
         other = dots._replace(name=f"{name}, held-out", colour=colour, group=name, chip=False)
         series.append(dots if alone else other)
     return series
+
+
+def _expected(run: Run) -> list[Series]:
+    """Return the predicted curve with its interval as one closed line."""
+    found = run.plan.prediction
+    if found is None:
+        return []
+    x = np.concatenate([found.tokens, found.tokens[::-1]])
+    y = np.concatenate([found.high, found.low[::-1]])
+    name = f"predicted, {100 * found.level:.0f} %"
+    band = Series(name, x, y, group="predicted", style="band", chip=False)
+    line = Series("predicted", found.tokens, found.loss, group="predicted", step=found.step)
+    return [band, line._replace(style="expected")]
 
 
 def _source_losses(run: Run, source: str, colour: int) -> list[Series]:
@@ -289,6 +329,9 @@ def _trace(one: Series, limit: int, across: str) -> Json:
         "hovertemplate": _hover(one, across),
         "line": _stroke(one),
     }
+    if one.style == "band":
+        trace |= {"fill": "toself", "fillcolor": "@muted/0.16", "hoverinfo": "skip"}
+        del trace["hovertemplate"]
     if one.step is not None:
         trace["customdata"] = [int(step) for step in one.step[kept]]
     if one.style == "points":
@@ -303,17 +346,17 @@ def _hover(one: Series, across: str) -> Json:
 
 
 def _stroke(one: Series) -> dict[str, Json]:
-    width = {"faint": 1.0, "points": 1.2, "planned": 1.4}.get(one.style, 1.8)
+    width = {"faint": 1.0, "points": 1.2, "planned": 1.4, "band": 0.0}.get(one.style, 1.8)
     dash = _DASHES[one.colour // _COLOURS % len(_DASHES)]
     stroke: dict[str, Json] = {"color": _colour(one), "width": width, "dash": dash}
-    if one.style == "planned":
+    if one.style in ("planned", "expected"):
         stroke["dash"] = "dot"
     return stroke
 
 
 def _colour(one: Series) -> str:
     colour = f"@s{one.colour % _COLOURS}"
-    return {"faint": f"{colour}/0.28", "planned": "@muted"}.get(one.style, colour)
+    return {"faint": f"{colour}/0.28", **dict.fromkeys(_GREY, "@muted")}.get(one.style, colour)
 
 
 def _rounded(values: Floats | Ints) -> list[Json]:

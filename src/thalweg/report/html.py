@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from thalweg.report.compare import (
+    LABELS,
     Comparison,
     Summary,
     compare,
@@ -29,12 +30,14 @@ from thalweg.report.figures import (
     LARGE,
     SMALL,
     Figure,
+    answer_figures,
     dial_figures,
     health_figures,
     loss_figure,
     mixture_figure,
     other_figures,
 )
+from thalweg.report.forgetting import change_of, gap_figures
 from thalweg.report.numbers import (
     MISSING,
     bytes_text,
@@ -46,6 +49,7 @@ from thalweg.report.numbers import (
 )
 from thalweg.report.read import read_run
 from thalweg.report.run import Json, Run
+from thalweg.report.solved import solving
 
 __all__ = ["write_report"]
 
@@ -137,12 +141,15 @@ def _context(runs: Sequence[Run]) -> dict[str, object]:
     loss = loss_figure(runs)
     dials, still = dial_figures(runs)
     mixtures = [mixture_figure(run) for run in runs[:1]] if len(runs) == 1 else []
+    others = other_figures(runs)
     groups: dict[str, list[Figure]] = {
         "loss": [loss] if loss else [],
+        "answers": answer_figures(runs),
         "mixture": [figure for figure in mixtures if figure],
         "dials": dials,
         "health": health_figures(runs),
-        "other": other_figures(runs),
+        "gap": gap_figures(others),
+        "other": [one for one in others if not one.title.startswith("stability/")],
     }
     figures = [figure for group in groups.values() for figure in group]
     return {
@@ -151,7 +158,12 @@ def _context(runs: Sequence[Run]) -> dict[str, object]:
         "alone": len(runs) == 1,
         "tiles": _tiles(comparison.summaries[0], runs[0]),
         "table": _table(comparison),
-        "gaps": [(gap, difference_text(gap)) for gap in comparison.differences if gap.seeds],
+        "judged": any(math.isfinite(one.reward) for one in comparison.summaries),
+        "gaps": [
+            (gap, LABELS[gap.metric], difference_text(gap))
+            for gap in comparison.differences
+            if gap.seeds
+        ],
         "figures": groups,
         "figures_json": _script({f.id: {**f.spec, "large": f.large} for f in figures}),
         "thinned": sum(figure.thinned for figure in figures),
@@ -192,6 +204,7 @@ def _run(run: Run, index: int) -> dict[str, object]:
         "state": _state(run),
         "parent": run.parent,
         "models": run.models,
+        "change": change_of(run),
         "sources": _delivered(run),
         "finished": run.finished,
         "samples": sorted(run.samples, key=lambda sample: -sample.step),
@@ -222,6 +235,8 @@ def _tiles(summary: Summary, run: Run) -> list[Tile]:
     work = sum(flops) * summary.tokens if flops else math.nan
     tiles = [
         Tile("Held-out loss", number_text(summary.heldout), "nats per token"),
+        *_solved(run),
+        *_expectation(run),
         Tile("Perplexity", number_text(summary.perplexity, 2), "exp(held-out loss)"),
         Tile("Training loss", number_text(summary.loss), "mean of the last 5 % of steps"),
         Tile("Tokens", count_text(summary.tokens), of),
@@ -232,6 +247,25 @@ def _tiles(summary: Summary, run: Run) -> list[Tile]:
         Tile("Memory", bytes_text(summary.memory_bytes), "peak"),
     ]
     return [tile for tile in tiles if tile.value != MISSING]
+
+
+def _expectation(run: Run) -> list[Tile]:
+    """Return the loss that was expected at the end, and where the run stands against it."""
+    expected = run.plan.prediction
+    if expected is None:
+        return []
+    end, found = expected.final, run.deviation
+    note = f"{end.low:.3f} to {end.high:.3f} at the end"
+    if found is not None:
+        note += f"; measured {found.gap:+.3f}, {found.place}"
+    return [Tile("Predicted loss", number_text(end.loss), note)]
+
+
+def _solved(run: Run) -> list[Tile]:
+    """Return what the run solves and earns at its end."""
+    found = solving(run.history)
+    reward = Tile("Reward", number_text(found.reward, 3), "mean of the last 5 % of steps")
+    return [Tile("Solved (pass@1)", found.text, found.note), reward]
 
 
 def _work(flops: float) -> str:
@@ -262,6 +296,8 @@ def _table(comparison: Comparison) -> list[dict[str, object]]:
                 "utilisation": percent_text(one.utilisation),
                 "memory": bytes_text(one.memory_bytes),
                 "parameters": count_text(one.parameters),
+                "solved": percent_text(one.solved),
+                "reward": number_text(one.reward, 3),
             }
         )
     return rows

@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from thalweg.laws.prediction import Prediction
 from thalweg.report.numbers import duration_text, rate_text
 
 __all__ = ["Progress", "progress_line"]
@@ -31,7 +32,7 @@ def progress_line(values: Mapping[str, object], *, steps: int | None, left: floa
 
     Args:
         values: `step`, `phase`, `loss` (nats a token), `lr`, `tokens_per_second`,
-            `utilisation` (0 to 1); any may be missing.
+            `utilisation` (0 to 1), `predicted` (a text); any may be missing.
         steps: Length of the run; None when it has no end.
         left: Seconds to the end; NaN when unknown.
 
@@ -50,6 +51,7 @@ def progress_line(values: Mapping[str, object], *, steps: int | None, left: floa
     for name, form in forms:
         value = _number(values.get(name))
         parts.append(form(value) if math.isfinite(value) else "")
+    parts.append(str(values.get("predicted") or ""))
     parts.append(f"{duration_text(left)} left" if math.isfinite(left) else "")
     return " | ".join(part for part in parts if part)
 
@@ -60,6 +62,7 @@ class Progress:
 
     Args:
         steps: Length of the run in steps; None when it has no end.
+        prediction: The loss that was expected of the run; shown beside the measured one.
         every_seconds: Seconds between plain lines where there is no terminal.
         stream: Where to write; stderr when None.
         clock: Seconds that only rise; for tests.
@@ -74,11 +77,14 @@ class Progress:
         self,
         *,
         steps: int | None,
+        prediction: Prediction | None = None,
         every_seconds: float = 10.0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._steps = steps
+        self._prediction = prediction
+        self._held: tuple[float, float] | None = None
         self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
         self._terminal = self._console.is_terminal
@@ -121,6 +127,9 @@ class Progress:
         if math.isfinite(loss):
             self._loss = SMOOTHING * self._loss + (1 - SMOOTHING) * loss
             self._weight = SMOOTHING * self._weight + (1 - SMOOTHING)
+        held = _number(report.get("heldout/loss"))
+        if math.isfinite(held):
+            self._held = (_number(report.get("step")), held)
         if timing:
             self._values.update(
                 {key: timing[key] for key in ("tokens_per_second", "utilisation") if key in timing}
@@ -143,6 +152,7 @@ class Progress:
         self._shown = self._values["step"]
         if self._weight > 0:
             self._values["loss"] = self._loss / self._weight
+            self._values["predicted"] = self._deviation()
         line = progress_line(self._values, steps=self._steps, left=self._left())
         if not self._terminal:
             self._console.print(Text(line))
@@ -152,6 +162,21 @@ class Progress:
         row = Table.grid(padding=(0, 1))
         row.add_row(bar, Text(line, no_wrap=True, overflow="ellipsis"))
         self._live.update(row, refresh=True)
+
+    def _deviation(self) -> str:
+        """Return the loss against its prediction: the last held-out one, or the smoothed one."""
+        if self._prediction is None:
+            return ""
+        found = (_number(self._values["step"]), _number(self._values["loss"]))
+        name = "loss"
+        if self._prediction.metric == "heldout/loss":
+            if self._held is None:
+                return ""
+            name, found = f"held-out {self._held[1]:.3f}", self._held
+        deviation = self._prediction.judge(*found)
+        if deviation is None:
+            return ""
+        return f"{name} {deviation.gap:+.3f} from the prediction, {deviation.place}"
 
     def _left(self) -> float:
         """Return the seconds to go at the mean speed since the first step, which compiles."""

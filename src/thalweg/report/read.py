@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from thalweg.errors import StateError
+from thalweg.laws.prediction import Prediction
 from thalweg.report.run import (
     Event,
     Floats,
@@ -62,8 +63,10 @@ def read_run(folder: Path) -> Run:
         changes=tuple(_text(change) for change in _list(about.get("changes"))),
         plan=_plan(folder / "plan.json"),
         history=_history(read_lines(folder / "history.jsonl"), lines),
-        samples=tuple(Sample(*entry) for entry in _texts(folder, "samples", Sample._fields)),
-        events=tuple(Event(*entry) for entry in _texts(folder, "events", Event._fields)),
+        samples=tuple(
+            Sample(at, *words) for at, words in _texts(folder, "samples", Sample._fields)
+        ),
+        events=tuple(Event(at, *words) for at, words in _texts(folder, "events", Event._fields)),
         trials=_trials(read_lines(folder / "trials.jsonl")),
         wall_seconds=_wall([number(line.get("elapsed")) for line in lines]),
     )
@@ -149,10 +152,9 @@ def _step(line: Mapping[str, Json]) -> int:
     return int(step) if math.isfinite(step) else 0
 
 
-def _texts(folder: Path, file: str, names: Sequence[str]) -> list[tuple[int, str, str]]:
-    first, second = names[1:]
+def _texts(folder: Path, file: str, names: Sequence[str]) -> list[tuple[int, list[str]]]:
     lines = read_lines(folder / f"{file}.jsonl")
-    return [(_step(line), _text(line.get(first)), _text(line.get(second))) for line in lines]
+    return [(_step(line), [_text(line.get(name)) for name in names[1:]]) for line in lines]
 
 
 def _model(value: Json) -> ModelSize:
@@ -177,7 +179,12 @@ def _plan(path: Path) -> Plan:
         dials={name: _planned_dial(entry) for name, entry in dials.items()},
         memory_bytes=number(plan.get("memory_bytes")),
         flops=number(plan.get("flops")),
+        prediction=_prediction(plan.get("prediction"), path),
     )
+
+
+def _prediction(value: Json, path: Path) -> Prediction | None:
+    return Prediction.from_json(value, where=str(path)) if isinstance(value, dict) else None
 
 
 def _planned_dial(entry: Mapping[str, Json]) -> Points:

@@ -9,6 +9,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from thalweg.laws.prediction import Deviation, Prediction
+
 __all__ = [
     "TIMING",
     "Event",
@@ -92,6 +94,8 @@ class Sample(NamedTuple):
     step: int
     prompt: str
     text: str
+    verdict: str = ""
+    """right, wrong, ..., of an answer that was judged."""
 
 
 class Event(NamedTuple):
@@ -149,6 +153,8 @@ class Plan:
     dials: Mapping[str, Points] = field(default_factory=dict)
     memory_bytes: float = math.nan
     flops: float = math.nan
+    prediction: Prediction | None = None
+    """The loss that laws led to expect, where somebody asked."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -182,6 +188,21 @@ class Run:
         """Names of the sources that were planned or delivered."""
         seen = self.history.under("tokens/") + self.history.under("loss/")
         return tuple(dict.fromkeys([*self.plan.sources, *seen]))
+
+    @property
+    def deviation(self) -> Deviation | None:
+        """The last measured loss against its prediction; None without either.
+
+        Held-out losses as they are; training losses as the mean of the last 2 % of the run's steps.
+        """
+        expected = self.plan.prediction
+        if expected is None:
+            return None
+        points = self.history.points(expected.metric)
+        if not len(points.step):
+            return None
+        last = max(1, len(self.history) // 50) if expected.metric == "loss" else 1
+        return expected.judge(int(points.step[-1]), float(points.value[-last:].mean()))
 
     @property
     def finished(self) -> bool:

@@ -1,0 +1,117 @@
+"""What `thalweg branch` and `thalweg extend` do: a fork of a run, its rate, and its folder."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from thalweg.branches import Fork, decayed, extended, graft, rated
+from thalweg.branches import branch as forked
+from thalweg.core.checkpoint import checkpoints, step_of
+from thalweg.core.dials import phase_length
+from thalweg.core.session import open_run
+from thalweg.errors import RecipeError
+from thalweg.launch import new_run, override, parse_override
+from thalweg.schedules import OneMinusSqrt
+
+__all__ = ["branch_run", "extend_run"]
+
+
+def branch_run(
+    parent: Path,
+    at: int | None,
+    decay: int | None,
+    changes: Sequence[str],
+    name: str,
+    rate: str = "keep",
+) -> Path:
+    """Make the folder of a branch, ready to be resumed; say what it changes.
+
+    Args:
+        parent: The trunk's folder.
+        at: Step to leave it at; its end if not given.
+        decay: Steps of a decay.
+        changes: Overrides.
+        name: Of the branch.
+        rate: `proposed`, `keep`, or a factor as text; for another length than the trunk's.
+
+    Raises:
+        StateError: The step is beyond the run, or no checkpoint stands before it.
+        RecipeError: Nothing to change, or a bad path or value.
+    """
+    recipe, _ = open_run(parent)
+    step = at if at is not None else _last_step(parent)
+    values = dict(parse_override(text) for text in changes)
+    if decay is not None:
+        fork = decayed(recipe, step, decay, OneMinusSqrt(1.0, 0.0))
+        fork = rated(recipe, fork, _rate(rate))
+        fork = replace(fork, recipe=override(fork.recipe, values))
+    elif values:
+        fork = forked(recipe, step, values)
+        fork = fork if rate == "keep" else rated(recipe, fork, _rate(rate))
+    else:
+        raise RecipeError(
+            "a branch that changes nothing",
+            expected="--decay STEPS, or path=value",
+            where="thalweg branch",
+            write=f"thalweg branch {parent.name} --at {step} --decay {max(1, step // 10)}",
+        )
+    return _grafted(parent, fork, name or f"{parent.name}-at-{step}")
+
+
+def extend_run(
+    parent: Path, tokens: float | None, steps: int | None, name: str, rate: str = "keep"
+) -> Path:
+    """Make the folder of a longer run, ready to be resumed; say where it leaves the first.
+
+    Raises:
+        StateError: No checkpoint stands before the two runs differ.
+        RecipeError: Neither or both lengths.
+    """
+    recipe, _ = open_run(parent)
+    if (tokens is None) == (steps is None):
+        raise RecipeError(
+            f"tokens={tokens} and steps={steps}",
+            expected="one of the two",
+            where="thalweg extend",
+            write=f"thalweg extend {parent.name} --steps 1000",
+        )
+    per_step = phase_length(recipe.phases[-1])[1]
+    more = steps if steps is not None else max(1, round((tokens or 0) / max(per_step, 1)))
+    fork = rated(recipe, extended(recipe, more), _rate(rate))
+    return _grafted(parent, fork, name or f"{parent.name}-plus-{more}")
+
+
+def _grafted(parent: Path, fork: Fork, name: str) -> Path:
+    folder = new_run(name, name)
+    start = graft(parent, folder, fork)
+    print(
+        f"{folder.name}: leaves {parent.name} at step {fork.step}, from its checkpoint at {start}"
+    )
+    for change in (*fork.changes, *fork.notes):
+        print(f"  {change}")
+    return folder
+
+
+def _rate(text: str) -> float | Literal["proposed", "keep"]:
+    """Return what --rate asks for."""
+    named: dict[str, Literal["proposed", "keep"]] = {"proposed": "proposed", "keep": "keep"}
+    if text in named:
+        return named[text]
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if 0 < factor < math.inf:
+        return factor
+    raise RecipeError(
+        f"--rate {text}",
+        expected="proposed, keep, or a factor above 0",
+        where="the command line",
+        write="--rate proposed",
+    )
+
+
+def _last_step(run: Path) -> int:
+    return step_of(checkpoints(run)[-1])

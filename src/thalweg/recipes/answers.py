@@ -1,0 +1,124 @@
+"""What the recipes share that learn from answers a model writes: algorithms, models, measuring."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from thalweg.core.moves import Copy, Learn, Score
+from thalweg.core.protocols import Listed, ModelSpec, Monitor, Move, Task
+from thalweg.core.recipe import CopyOf
+from thalweg.core.time import Span, share
+from thalweg.errors import RecipeError
+from thalweg.objectives import METHODS, Method
+from thalweg.optim import OptimizerSpec
+from thalweg.rollouts import Judge, Pair, Rollouts, Sampling, Solved
+
+__all__ = ["Algorithm", "Writing", "measured", "method", "models", "moves"]
+
+Algorithm: TypeAlias = Literal[
+    "grpo", "dr_grpo", "dapo", "rloo", "reinforce_plus_plus", "gspo", "cispo", "sapo", "nft",
+    "dpo", "ipo", "slic", "simpo", "redi",
+]  # fmt: skip
+"""Those that learn from judged answers; the second line learns from pairs of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """How problems are asked and answers written, in training and in measuring alike."""
+
+    task: Task
+    tokenizer: str
+    template: str | None
+    length: int
+    new_tokens: int
+    judge: Judge = Judge()
+    level: float = 0.0
+
+    def rollouts(
+        self, group: int, truncated: Literal["judge", "zero", "mask"] = "judge"
+    ) -> Rollouts:
+        """Return the source of a run."""
+        return Rollouts(
+            task=self.task, tokenizer=self.tokenizer, template=self.template, length=self.length,
+            sampling=Sampling(new_tokens=self.new_tokens), judge=self.judge, level=self.level,
+            group=group, truncated=truncated,
+        )  # fmt: skip
+
+
+def method(name: Algorithm, kl: float | None, new_tokens: int) -> Method:
+    """Return an algorithm; `kl` is the weight of its KL, None for the paper's, 0 for none.
+
+    Raises:
+        RecipeError: A KL for an algorithm that has none.
+    """
+    weighted = ("grpo", "rloo", "reinforce_plus_plus")
+    if kl and name not in weighted:
+        raise RecipeError(
+            f"--kl {kl} with {name}",
+            expected="a KL to a reference is part of " + ", ".join(weighted),
+            where="--kl",
+            write="--algorithm grpo --kl 0.04",
+        )
+    given: dict[str, float] = {} if kl is None or name not in weighted else {"kl": kl}
+    if name == "dr_grpo":
+        given["length"] = new_tokens
+    return METHODS[name](**given)
+
+
+def moves(
+    chosen: Method,
+    optimizer: OptimizerSpec,
+    every: int,
+    *,
+    passes: int = 1,
+    minibatch: int | None = None,
+    micro: int | None = None,
+) -> tuple[Move, ...]:
+    """Return the moves of a step: pairs if the algorithm learns from them, Learn, Copy.
+
+    Args:
+        chosen: The algorithm.
+        optimizer: Of the policy.
+        every: Steps between copies of the policy to the actor; 0: never.
+        passes: As of Learn.
+        minibatch: As of Learn.
+        micro: As of Learn.
+    """
+    pairs: tuple[Move, ...] = (Pair(),) if "chosen" in chosen.objective.needs else ()
+    learn = chosen.do("policy", optimizer, passes=passes, minibatch=minibatch, micro=micro)
+    return (*pairs, *learn, Copy("policy", "actor", every=every))
+
+
+def models(
+    spec: ModelSpec, do: Sequence[Move], reference: ModelSpec | None = None
+) -> dict[str, ModelSpec | CopyOf]:
+    """Return the policy, and what the moves name besides it: copies of it, or the reference."""
+    found: dict[str, ModelSpec | CopyOf] = {"policy": spec}
+    for move in do:
+        name = _model_of(move)
+        if name not in found:
+            found[name] = reference if name == "ref" and reference is not None else CopyOf("policy")
+    return found
+
+
+def measured(
+    writing: Writing, problems: int, test: Task | None = None, every: Span = share(0.05)
+) -> tuple[Monitor, ...]:
+    """Return the monitor of solved problems: those of `test`, or new ones of a generated task."""
+    task = test if test is not None else writing.task
+    if not problems or (test is None and isinstance(task, Listed)):
+        return ()
+    return (
+        Solved(
+            task=task, tokenizer=writing.tokenizer, template=writing.template,
+            length=writing.length, sampling=Sampling(new_tokens=writing.new_tokens),
+            judge=writing.judge, level=writing.level, problems=problems, every=every,
+        ),
+    )  # fmt: skip
+
+
+def _model_of(move: Move) -> str:
+    """Return the model that a move reads or writes; the policy for those without."""
+    if isinstance(move, Copy):
+        return move.dst
+    return move.model if isinstance(move, Score | Learn) else "policy"

@@ -1,0 +1,40 @@
+"""Rollouts: answers written by a model, judged, and made into batches."""
+
+from thalweg.rollouts.choose import best_of, majority, pass_at_k
+from thalweg.rollouts.demonstrations import Demonstrations
+from thalweg.rollouts.engine import Answer, generate, text_of
+from thalweg.rollouts.judge import Judge
+from thalweg.rollouts.mismatch import Mismatch
+from thalweg.rollouts.pairs import Pair
+from thalweg.rollouts.prompting import prompt_ids
+from thalweg.rollouts.questions import Questions
+from thalweg.rollouts.sampling import Sampling, draw
+from thalweg.rollouts.solved import Solved
+from thalweg.rollouts.source import Keep, ReplayWindow, Rollouts
+from thalweg.rollouts.vllm import Vllm
+from thalweg.rollouts.vote import Majority
+from thalweg.rollouts.write import Hint
+
+__all__ = [
+    "Answer",
+    "Demonstrations",
+    "Hint",
+    "Judge",
+    "Keep",
+    "Majority",
+    "Mismatch",
+    "Pair",
+    "Questions",
+    "ReplayWindow",
+    "Rollouts",
+    "Sampling",
+    "Solved",
+    "Vllm",
+    "best_of",
+    "draw",
+    "generate",
+    "majority",
+    "pass_at_k",
+    "prompt_ids",
+    "text_of",
+]

@@ -1,0 +1,303 @@
+"""Reading on where a row stands: keys and values are kept, so a new token costs one position.
+
+Three readers with one face. `admit` reads prompts (each once, however many rows share it) and
+puts rows into slots; `step` reads one token a slot; `keep` drops slots. All give the logits of the
+token to come.
+
+- `Static`, for our decoder: one tensor of keys and one of values a layer, [S, G, C, d], written in
+  place at each slot's own column, so a finished row's slot can be given away at any time. The
+  weights are cast once a call, not once a step, and adapters are added to them.
+- `Growing`, for `Wrapped`: the cache of transformers. Its columns are common to all rows, so rows
+  are padded on the left and new ones are admitted only when all have ended.
+- `Recomputed`, for any module that maps tokens [R, T] to logits: reads the row anew.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Protocol, cast
+
+import torch
+from torch import nn
+
+from thalweg.models.attention import attention
+from thalweg.models.lora import plain_weights
+from thalweg.models.transformer import Block, Decoder
+from thalweg.models.wrapper import Wrapped
+
+__all__ = ["Growing", "Reader", "Recomputed", "Static", "open_reader", "twin"]
+
+# N prompts, S slots, C columns of the cache, T positions read at once, P positions of the longest
+# prompt, V vocabulary, H query heads, G key heads, d width of a head.
+
+
+class Reader(Protocol):
+    """Rows that are read token by token."""
+
+    refills: bool
+    """Whether rows can be admitted while others go on."""
+
+    def admit(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Read the prompts, the same one next to itself, into slots; return logits [N, V]."""
+        ...
+
+    def step(self, tokens_S: torch.Tensor) -> torch.Tensor:
+        """Add a token to every slot, -1 to an idle one; return logits [S, V]."""
+        ...
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Drop all other slots; these are numbered anew, in this order."""
+        ...
+
+
+def open_reader(module: nn.Module, slots: int, columns: int, *, compiled: bool = False) -> Reader:
+    """Return the reader that fits a module.
+
+    Args:
+        module: A `Decoder`, a `Wrapped`, or a module that maps tokens [R, T] to logits [R, T, V].
+        slots: Rows read at once.
+        columns: Positions of the longest row, new tokens included.
+        compiled: Whether a decoder's step goes through torch.compile, once a shape.
+    """
+    if isinstance(module, Decoder):
+        return Static(module, slots, columns, compiled=compiled)
+    return Growing(module) if isinstance(module, Wrapped) else Recomputed(module, slots)
+
+
+class Static:
+    """Keys and values of a decoder in tensors of fixed shape."""
+
+    refills = True
+
+    def __init__(self, decoder: Decoder, slots: int, columns: int, *, compiled: bool) -> None:
+        spec = decoder.spec
+        self.decoder = twin(decoder)
+        self.device = self.decoder.embedding.weight.device
+        self.columns = min(-(-columns // 64) * 64, spec.positions) if compiled else columns
+        shape = (slots, spec.shape.kv_heads, self.columns, spec.shape.head_width)
+        like = self.decoder.embedding.weight
+        self.keys = [like.new_zeros(shape) for _ in range(spec.layers)]
+        self.values = [like.new_zeros(shape) for _ in range(spec.layers)]
+        self.place_S = torch.zeros(slots, dtype=torch.int64, device=self.device)
+        self.held: list[tuple[int, ...]] = [()] * slots
+        self.after: dict[tuple[int, ...], torch.Tensor] = {}
+        self.compiled = compiled
+
+    def admit(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Read each prompt once, unless a slot still holds it; copy it to every row that has it."""
+        asked = [tuple(prompt) for prompt in prompts]
+        there = [row for row, prompt in enumerate(asked) if prompt in self.held]
+        fresh = [row for row, prompt in enumerate(asked) if prompt not in self.held]
+        if there:
+            sources = [self.held.index(asked[row]) for row in there]
+            self._copy(sources, [slots[row] for row in there], max(len(asked[r]) for r in there))
+        if fresh:
+            firsts, which = _distinct([asked[row] for row in fresh])
+            self.after |= self._read(firsts, which, [slots[row] for row in fresh])
+        for slot, prompt in zip(slots, asked, strict=True):
+            self.held[slot] = prompt
+        lengths = torch.tensor([len(prompt) for prompt in asked], device=self.device)
+        self.place_S[torch.tensor(slots, device=self.device)] = lengths
+        logits_NV = torch.stack([self.after[prompt] for prompt in asked])
+        self.after = {p: logits for p, logits in self.after.items() if p in self.held}
+        return logits_NV
+
+    def step(self, tokens_S: torch.Tensor) -> torch.Tensor:
+        """Read one token at each slot's next column."""
+        kept = (self.keys, self.values)
+        busy_S = tokens_S >= 0
+        place_S = torch.where(busy_S, self.place_S, self.columns - 1)  # behind any prompt
+        end = self.columns if self.compiled else int((self.place_S * busy_S).max()) + 1
+        step = _compiled_step() if self.compiled else _step
+        logits_SV = step(self.decoder, tokens_S.clamp(min=0), place_S, *kept, end)
+        self.place_S += busy_S
+        return logits_SV
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Copy what stays."""
+        index = torch.tensor(slots, device=self.device)
+        self.keys = [keys[index] for keys in self.keys]
+        self.values = [values[index] for values in self.values]
+        self.place_S = self.place_S[index]
+        self.held = [self.held[slot] for slot in slots]
+
+    def _copy(self, sources: Sequence[int], slots: Sequence[int], length: int) -> None:
+        for kept in (*self.keys, *self.values):
+            kept[slots, :, :length] = kept[sources, :, :length]
+
+    def _read(
+        self, prompts: Sequence[Sequence[int]], which: Sequence[int], slots: Sequence[int]
+    ) -> dict[tuple[int, ...], torch.Tensor]:
+        """Read distinct prompts; slot i gets the one at which[i]. Return the logits after each.
+
+        Padding stands behind the prompts, where causal attention never looks.
+        """
+        decoder, length = self.decoder, max(map(len, prompts))
+        padded = [[*prompt] + [0] * (length - len(prompt)) for prompt in prompts]
+        cos, sin = decoder.cos[:length, None], decoder.sin[:length, None]
+        x = decoder.embed(torch.tensor(padded, device=self.device))
+        for layer, block in enumerate(_blocks(decoder)):
+            q, k, v = block.project(x, cos, sin)
+            self.keys[layer][slots, :, :length] = k[which]
+            self.values[layer][slots, :, :length] = v[which]
+            x = block.after(x, attention(q, k, v))
+        last = [len(prompt) - 1 for prompt in prompts]
+        logits_NV = _head(decoder, x[list(range(len(prompts))), last])
+        return {tuple(p): logits for p, logits in zip(prompts, logits_NV, strict=True)}
+
+
+def _step(
+    decoder: Decoder,
+    tokens_S: torch.Tensor,
+    place_S: torch.Tensor,
+    keys: Sequence[torch.Tensor],
+    values: Sequence[torch.Tensor],
+    end: int,
+) -> torch.Tensor:
+    """Return the logits after one more token a slot; columns from `end` on are not looked at."""
+    slot_S = torch.arange(len(tokens_S), device=tokens_S.device)
+    cos = decoder.cos[place_S][:, None, None]
+    sin = decoder.sin[place_S][:, None, None]
+    column_C = torch.arange(end, device=tokens_S.device)
+    hidden = (column_C[None] > place_S[:, None])[:, None, None]
+    x = decoder.embed(tokens_S[:, None])
+    for block, keys_SGCd, values_SGCd in zip(_blocks(decoder), keys, values, strict=True):
+        q, k, v = block.project(x, cos, sin)
+        keys_SGCd[slot_S, :, place_S] = k[:, :, 0]
+        values_SGCd[slot_S, :, place_S] = v[:, :, 0]
+        x = block.after(x, _look(q, keys_SGCd[:, :, :end], values_SGCd[:, :, :end], hidden))
+    return _head(decoder, x[:, 0])
+
+
+@lru_cache(maxsize=1)
+def _compiled_step() -> Callable[..., torch.Tensor]:
+    compiled: Callable[..., torch.Tensor] = torch.compile(_step, dynamic=False)
+    return compiled
+
+
+def _look(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """Attention of one query a head [S, H, 1, d] on cached keys [S, G, C, d]."""
+    slots, heads, _, width = q.shape
+    grouped = q.reshape(slots, k.shape[1], heads // k.shape[1], width) * width**-0.5
+    scores = (grouped @ k.transpose(-1, -2)).masked_fill(hidden, -torch.inf)
+    seen: torch.Tensor = scores.softmax(-1) @ v
+    return seen.view(q.shape)
+
+
+def _head(decoder: Decoder, x_ND: torch.Tensor) -> torch.Tensor:
+    head = decoder.embedding.weight if decoder.head is None else decoder.head.weight
+    return nn.functional.linear(decoder.norm(x_ND), head)
+
+
+def _blocks(decoder: Decoder) -> Iterable[Block]:
+    return cast("Iterable[Block]", decoder.blocks)
+
+
+def twin(decoder: Decoder) -> Decoder:
+    """Return the decoder with weights in the dtype of activations, norms and routers in float32.
+
+    Autocast would cast every weight anew in a compiled step.
+    """
+    kind = decoder.embedding.weight.device.type
+    made = Decoder(decoder.spec)
+    found = {**dict(decoder.named_buffers()), **plain_weights(decoder)}
+    weights = {name: found[name] for name in made.state_dict()}
+    if torch.is_autocast_enabled(kind):
+        low = torch.get_autocast_dtype(kind)
+        kept = ("norm", "router", "mixture.bias")  # computed in float32
+        weights = {n: w if any(k in n for k in kept) else w.to(low) for n, w in weights.items()}
+    made.load_state_dict(weights, assign=True)
+    made.cos, made.sin = decoder.cos, decoder.sin
+    return made.requires_grad_(False).eval()
+
+
+class Growing:
+    """The cache of transformers, which grows by a column a step."""
+
+    refills = False
+
+    def __init__(self, module: Wrapped) -> None:
+        self.inner: Any = module.inner
+        self.device = next(module.parameters()).device
+        self.kept: Any = None
+        self.seen_ST = torch.zeros(0, 0)
+
+    def admit(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Read each prompt once, padded on the left, then double the rows that share it."""
+        firsts, which = _distinct(prompts)
+        longest = max(map(len, firsts))
+        padding = [longest - len(prompt) for prompt in firsts]
+        rows = [[0] * pad + [*prompt] for pad, prompt in zip(padding, firsts, strict=True)]
+        seen_NP = torch.arange(longest)[None] >= torch.tensor(padding)[:, None]
+        self.kept, self.seen_ST = None, seen_NP.to(self.device, torch.int64)
+        logits_NV = self._forward(torch.tensor(rows, device=self.device))
+        which_R = torch.tensor(which, device=self.device)
+        self.keep(which)
+        return logits_NV[which_R]
+
+    def step(self, tokens_S: torch.Tensor) -> torch.Tensor:
+        """Read one token a row in a new column."""
+        self.seen_ST = torch.cat([self.seen_ST, torch.ones_like(self.seen_ST[:, :1])], 1)
+        return self._forward(tokens_S.clamp(min=0)[:, None])
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Select the rows of the cache; a row may be named several times."""
+        index = torch.tensor(slots, device=self.device)
+        self.kept.batch_select_indices(index)
+        self.seen_ST = self.seen_ST[index]
+
+    def _forward(self, tokens_ST: torch.Tensor) -> torch.Tensor:
+        place_ST = (self.seen_ST.cumsum(1) - 1).clamp(min=0)[:, -tokens_ST.shape[1] :]
+        out = self.inner(
+            input_ids=tokens_ST,
+            attention_mask=self.seen_ST,
+            position_ids=place_ST,
+            past_key_values=self.kept,
+            use_cache=True,
+        )
+        self.kept = out.past_key_values
+        last: torch.Tensor = out.logits[:, -1]
+        return last
+
+
+class Recomputed:
+    """Rows of any module, read whole for every token; padding stands behind, unseen."""
+
+    refills = True
+
+    def __init__(self, module: nn.Module, slots: int) -> None:
+        self.module = module
+        self.device = next(module.parameters()).device
+        self.rows: list[list[int]] = [[0] for _ in range(slots)]
+
+    def admit(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Read the rows of these slots."""
+        for slot, prompt in zip(slots, prompts, strict=True):
+            self.rows[slot] = [*prompt]
+        return self._forward([self.rows[slot] for slot in slots])
+
+    def step(self, tokens_S: torch.Tensor) -> torch.Tensor:
+        """Read every row with its new token."""
+        for slot, token in enumerate(tokens_S.tolist()):
+            self.rows[slot] = [*self.rows[slot], token] if token >= 0 else [0]
+        return self._forward(self.rows)
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Forget the other rows."""
+        self.rows = [self.rows[slot] for slot in slots]
+
+    def _forward(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        longest = max(map(len, rows))
+        padded = [[*row] + [0] * (longest - len(row)) for row in rows]
+        logits_STV = self.module(torch.tensor(padded, device=self.device))
+        last_S = torch.tensor([len(row) - 1 for row in rows], device=self.device)
+        picked: torch.Tensor = logits_STV[torch.arange(len(rows), device=self.device), last_S]
+        return picked
+
+
+def _distinct(
+    prompts: Sequence[Sequence[int]],
+) -> tuple[list[Sequence[int]], list[int]]:
+    """Return the prompts without repetitions, and the place of each among them."""
+    place: dict[tuple[int, ...], int] = {}
+    which = [place.setdefault(tuple(prompt), len(place)) for prompt in prompts]
+    return list(place), which

@@ -1,0 +1,90 @@
+"""How many problems a model solves while a run goes on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from thalweg.core.protocols import Context, Dial, Listed, Task
+from thalweg.core.time import Span, share
+from thalweg.data.tokenizer import load_tokenizer
+from thalweg.rollouts.engine import Answer, generate
+from thalweg.rollouts.judge import Judge
+from thalweg.rollouts.numbers import numbers
+from thalweg.rollouts.prompting import prompt_ids
+from thalweg.rollouts.sampling import Sampling
+from thalweg.rollouts.write import Ask, Writer
+from thalweg.tasks import problem_at
+
+__all__ = ["Solved"]
+
+FIRST = 1_000_000_000
+"""Number of the first problem that is kept for measuring: no run gets so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solved:
+    """Answers to problems kept for measuring: `heldout/pass@1`, `heldout/reward` and the like.
+
+    Always the same problems and the same draws, so points of one run and of several compare. Of a
+    generated task the problems are those from number 1,000,000,000 on: another draw than the
+    run's, which for a task of few problems may well repeat some of them. Of a listed one they are
+    its first rows: give it a file that is not trained on.
+    """
+
+    task: Task
+    """Makes problems and judges answers."""
+    tokenizer: str = "bytes"
+    """As the model was trained with."""
+    model: str = "policy"
+    every: Dial | Span = share(0.05)
+    """Distance between measurements."""
+    problems: int = 64
+    """How many are asked."""
+    answers: int = 1
+    """Answers to each; with 2 k or more, `heldout/pass@k` is reported too."""
+    sampling: Sampling = Sampling()
+    """How answers are written; here they may be cut or greedy."""
+    judge: Judge = Judge()
+    level: Dial = 0.0
+    template: str | None = None
+    """As `Rollouts.template`."""
+    length: int = 256
+    """Most targets of a row; longer prompts are left out."""
+    slots: int = 64
+    """Rows written at once on a rank."""
+
+    @property
+    def name(self) -> str:
+        """Return `solved`, its place in paths."""
+        return "solved"
+
+    def __call__(self, ctx: Context) -> Mapping[str, float]:
+        """Return the numbers now."""
+        tokenizer = load_tokenizer(self.tokenizer)
+        learner = ctx.models[self.model]
+        asks = []
+        for number in range(self.problems):
+            first = 0 if isinstance(self.task, Listed) else FIRST
+            problem = problem_at(self.task, ctx.seed, first + number, float(self.level))
+            ids = prompt_ids(tokenizer, problem.prompt, self.template)
+            if len(ids) <= self.length:
+                asks.append(Ask(FIRST + number, problem, ids))
+
+        def write(
+            module: nn.Module, prompts: Sequence[Sequence[int]], keys: Sequence[int],
+            group: int, first: int,
+        ) -> list[list[Answer]]:  # fmt: skip
+            return generate(
+                module, prompts, self.sampling, group=group, keys=keys, first=first, seed=ctx.seed,
+                end_id=tokenizer.end_id, longest=self.length + 1, slots=self.slots,
+                decode=lambda ids: tokenizer.decode(ids, special=False), compiled=learner.compiled,
+            )  # fmt: skip
+
+        writer = Writer(
+            task=self.task, tokenizer=tokenizer, judge=self.judge, stop=self.sampling.stop,
+            group=self.answers, hint=None, judges_truncated=True, template=self.template,
+            longest=self.length + 1, write=write,
+        )  # fmt: skip
+        found = numbers(learner.generate(asks, writer))
+        return {f"heldout/{name}": value for name, value in found.items() if "fail" not in name}
