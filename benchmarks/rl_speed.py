@@ -8,11 +8,14 @@ turns; a ratio is taken within a round, so what else the machine does weighs on 
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, before torch
 
 import torch
 from transformers import AutoModelForCausalLM

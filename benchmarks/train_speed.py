@@ -93,7 +93,7 @@ def compare_losses(scratch: Path) -> None:
 
 def child(python: str, arguments: list[str], scratch: Path) -> dict[str, float]:
     """Run one system in a process of its own; return what it measured."""
-    environment = {**os.environ, "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**os.environ, "GOMP_SPINCOUNT": "2000", "TOKENIZERS_PARALLELISM": "false"}
     command = [python, str(HERE / "speed_child.py"), *arguments, str(scratch)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]

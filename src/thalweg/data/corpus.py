@@ -134,7 +134,7 @@ class Corpus:
             raise spent(self.name, self.max_epochs, self.store)
         first = int(state["row"])
         rows = np.arange(first, first + ctx.rows, dtype=np.int64)
-        order = _Order(self.store, self.length, self.name if self.shuffle else None, ctx.seed)
+        order = _Order(store, self.length, self.name if self.shuffle else None, ctx.seed)
         columns: dict[str, Column] = {
             "tokens": Lazy.of(_Tokens(order), rows),
             "weight": self._weight(rows, len(store.tokens) - 1, ctx.seed),
@@ -147,8 +147,9 @@ class Corpus:
 
     def window(self, row: int, seed: int) -> int:
         """Return which window of the stream a row of the run shows; the `id` column is the row."""
-        order = _Order(self.store, self.length, self.name if self.shuffle else None, seed)
-        return int(order.windows(np.array([row]), self.windows)[0])
+        store = open_store(self.store)
+        order = _Order(store, self.length, self.name if self.shuffle else None, seed)
+        return int(order.windows(np.array([row]))[0])
 
     def _weight(self, rows: np.ndarray, size: int, seed: int) -> torch.Tensor:
         """Return ones [R, L]; zeros behind the end of the stream, in the one row that shows it."""
@@ -177,31 +178,32 @@ def _last_place(windows: int, seed: int, name: str, epoch: int) -> int:
 class _Order:
     """From row numbers of a run to windows of a store."""
 
-    store: str
+    store: Store
     length: int
     shuffled: str | None
     seed: int
 
-    def windows(self, rows: np.ndarray, n: int) -> np.ndarray:
-        """Return which of n windows each row shows, int64 [rows]."""
+    def windows(self, rows: np.ndarray) -> np.ndarray:
+        """Return which window each row shows, int64 [rows]."""
         of_row = rows // _BLOCK
         first = int(of_row[0]) if len(rows) else 0
         if (of_row == first).all():  # nearly always
-            inside: np.ndarray = _windows_of(self, n, first)[rows - first * _BLOCK]
+            inside: np.ndarray = _windows_of(self, first)[rows - first * _BLOCK]
             return inside
         blocks = np.unique(of_row)
-        table = np.concatenate([_windows_of(self, n, block) for block in blocks.tolist()])
+        table = np.concatenate([_windows_of(self, block) for block in blocks.tolist()])
         found: np.ndarray = table[np.searchsorted(blocks, of_row) * _BLOCK + rows % _BLOCK]
         return found
 
-    def starts(self, rows: np.ndarray) -> tuple[Store, np.ndarray]:
-        store = open_store(self.store)
-        return store, self.windows(rows, -(-(len(store.tokens) - 1) // self.length)) * self.length
+    def starts(self, rows: np.ndarray) -> np.ndarray:
+        """Return where each row begins in the stream, int64 [rows]."""
+        return self.windows(rows) * self.length
 
 
 @lru_cache(maxsize=256)
-def _windows_of(order: _Order, n: int, block: int) -> np.ndarray:
+def _windows_of(order: _Order, block: int) -> np.ndarray:
     """Return the windows of a block of rows; together, since a call costs more than rows."""
+    n = -(-(len(order.store.tokens) - 1) // order.length)
     rows = np.arange(block * _BLOCK, (block + 1) * _BLOCK, dtype=np.int64)
     epochs, places = np.divmod(rows, n)
     if order.shuffled is None:
@@ -219,8 +221,8 @@ class _Tokens:
     order: _Order
 
     def __call__(self, rows: np.ndarray) -> torch.Tensor:
-        store, starts = self.order.starts(rows)
-        return torch.from_numpy(store.read(starts, self.order.length + 1))
+        order = self.order
+        return torch.from_numpy(order.store.read(order.starts(rows), order.length + 1))
 
 
 @dataclass(frozen=True)
@@ -230,5 +232,5 @@ class _Documents:
     order: _Order
 
     def __call__(self, rows: np.ndarray) -> torch.Tensor:
-        store, starts = self.order.starts(rows)
-        return torch.from_numpy(store.ordinals(starts, self.order.length + 1))
+        order = self.order
+        return torch.from_numpy(order.store.ordinals(order.starts(rows), order.length + 1))

@@ -84,18 +84,23 @@ def _gradients(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the gradients of sum(a * logprob + b * H) for hidden [N, D] and head [V, D] or [0, D].
 
-    The slope in the logits is a (onehot - p) - b p (log p + H).
+    The slope in the logits is a (onehot - p) - b p (log p + H). The compiler asks for it with b = 0
+    where entropies are only looked at.
     """
+    only_seen = not bool(to_entropy_N.any())
     to_hidden_ND = torch.empty_like(hidden_ND)
     rows = head_VD if with_head else head_VD[:0]
     to_head = torch.zeros_like(rows, dtype=wide(hidden_ND.dtype))
     for part in chunks(len(targets_N), size):
         log_share_CV = log_shares(hidden_ND[part], head_VD)
-        share_CV = log_share_CV.exp()
         a_C1, b_C1 = to_logprobs_N[part, None], to_entropy_N[part, None]
-        entropy_C1 = -(share_CV * log_share_CV).sum(1, keepdim=True)
-        slope_CV = -share_CV * (a_C1 + b_C1 * (log_share_CV + entropy_C1))
-        slope_CV = slope_CV.scatter_add(1, targets_N[part, None], a_C1).to(hidden_ND.dtype)
+        if only_seen:
+            slope_CV = log_share_CV.exp_().mul_(-a_C1)
+        else:
+            share_CV = log_share_CV.exp()
+            entropy_C1 = -(share_CV * log_share_CV).sum(1, keepdim=True)
+            slope_CV = -share_CV * (a_C1 + b_C1 * (log_share_CV + entropy_C1))
+        slope_CV = slope_CV.scatter_add_(1, targets_N[part, None], a_C1).to(hidden_ND.dtype)
         to_hidden_ND[part] = slope_CV @ head_VD
         if with_head:
             to_head += slope_CV.t() @ hidden_ND[part]
