@@ -1,5 +1,6 @@
 """What the tests of the loop share."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -44,6 +45,32 @@ def play(
     memory = Memory()
     end = run(Bench(recipe, learners, World(), memory, finder(LAB)), state or RunState())
     return end, learners, memory
+
+
+def resumed_equals_undisturbed(recipe: Recipe, stops: tuple[int, ...]) -> None:
+    """Run to each step, send the state through JSON, and go on with copies of the learners."""
+
+    class Ending(Memory):
+        """A recorder whose owner asks for the end after some steps."""
+
+        left = 0
+
+        def interrupted(self) -> bool:
+            self.left -= 1
+            return self.left == 0
+
+    _, learners, memory = play(recipe)
+    for stop in stops:
+        first, second = Ending(), Memory()
+        first.left = stop
+        built = build_learners(recipe, World())
+        half = run(Bench(recipe, built, World(), first, finder(LAB)), RunState())
+        state = RunState.from_json(json.loads(json.dumps(half.to_json())))
+        run(Bench(recipe, built, World(), second, finder(LAB)), state)
+        assert first.history + second.history == memory.history
+        assert first.trials + second.trials == memory.trials
+        for name, learner in built.items():
+            assert torch.equal(weights(learner), weights(learners[name]))
 
 
 def weights(learner: Learner) -> torch.Tensor:

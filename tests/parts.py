@@ -3,21 +3,32 @@
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 import thalweg
-from thalweg import controllers, data, models, objectives, optim, rollouts, schedules, tasks
+from thalweg import (
+    controllers,
+    data,
+    models,
+    monitors,
+    objectives,
+    optim,
+    rollouts,
+    schedules,
+    tasks,
+)
 from thalweg.core import recipe as recipes
 from thalweg.core.dials import From
+from thalweg.core.grow import Grow
 from thalweg.core.moves import Copy, Learn, Score
 from thalweg.core.recipe import Phase, Recipe
 from thalweg.core.time import Time, share, steps
 from thalweg.core.weigh import AsGiven, Each, PerRow, RowMean, TokenMean
 from thalweg.data import Corpus, Mixture, Pairs, Preferences
 from thalweg.models.transformer import Llama3Rope
-from thalweg.monitors import HeldOut, Knowledge, Memory, Sharpness, Stability
+from thalweg.monitors import HeldOut, Knowledge, Memory, Sharpness, Sparsity, Stability
 from thalweg.tasks import Addition
 
 __all__ = ["PARTS", "VALUES", "public_dataclasses", "public_modules"]
@@ -77,11 +88,13 @@ PARTS = [
     Recipe({"policy": DECODER}, (Phase(10, CORPUS, (LEARN,), rows=4),)),
     steps(10),
     From(schedules.Linear(1.0, 0.0), 3, 5),
+    Grow("policy", replace(DECODER, layers=2)),
     # controllers
     controllers.AdaptiveEntropy(target=1.0),
     controllers.AutoLrs(low=1e-4, high=1e-1, stage=40),
     controllers.DecayBranches((100, share(0.5)), variants={"long": {"lr": 0.1}}),
     controllers.EarlyStop(against=((1.0, 2.0),)),
+    controllers.GradientSwitch(taught="sft", tried="rl"),
     controllers.Hypergradient(low=1e-5, high=1e-1),
     controllers.IdleExperts(patience=50),
     controllers.LearningProgress(("a", "b"), every=4),
@@ -96,6 +109,7 @@ PARTS = [
     Preferences("folder", length=16),
     Mixture({"a": CORPUS, "b": Pairs("folder", length=16)}, {"a": 1.0, "b": 2.0}),
     data.Biographies(people=9),
+    data.Lives(people=9),
     data.Cut(8),
     data.Markers(("domain",), drop_all=0.2),
     data.Ordered("folder", data.Folded("lqs"), (data.Top("lqs", 0.4),), scores="scores"),
@@ -121,12 +135,19 @@ PARTS = [
     models.HuggingFace("folder"),
     models.Mup(base_width=8),
     models.Lora(base=DECODER, rank=2),
+    models.Latent(rank=4, nope=2, rope=2, value=4),
     models.Moe(experts=4, top=2, shared=8),
+    models.Scone("grams", layers=1),
+    models.GramTable("grams"),
+    models.GramFile("folder"),
     # monitors, objectives, optimizers
     HeldOut({"text": CORPUS}, every=share(0.1)),
     Knowledge(data.Biographies(people=9)),
     Memory(CORPUS, CORPUS),
+    monitors.ExpertUse({"text": CORPUS}),
+    monitors.Pathways(CORPUS),
     Sharpness(CORPUS),
+    Sparsity(CORPUS),
     Stability({"old": CORPUS}, {"new": CORPUS}),
     objectives.NextToken(),
     objectives.Likelihood(coverage=16.0),
@@ -174,6 +195,9 @@ PARTS = [
     objectives.WeightOf("sft_weight", values=(1,)),
     objectives.Balanced(objectives.NextToken(), z=1e-3),
     objectives.ExpertCounts(),
+    objectives.Hidden(),
+    objectives.Margins(),
+    objectives.ThresholdMargin(objectives.NextToken(), scale=10.0),
     objectives.LaggedLoad(),
     objectives.Load(rows=2, shuffled=True),
     objectives.Rebias(rate=0.01),
@@ -250,6 +274,8 @@ VALUES = {
     *("Next", "Save", "Set", "Stop", "Trial"),  # actions: they pass, they are not recorded
     *("Results", "Size", "Method"),
     *("Job", "Plain", "Segment", "Store", "Tokenizer", "Writer"),
-    *("Pool", "Scores"),
+    *("Grams", "Pool", "Scores"),
+    *("Caller", "ChatServer", "Drawn", "Inspired", "Local", "Synthesis"),
+    *("DecoderGrowth", "SelectionMap"),
 }
 """Public dataclasses that no recipe holds."""

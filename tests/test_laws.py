@@ -29,6 +29,7 @@ from thalweg.controllers import (
     AutoLrs,
     DecayBranches,
     EarlyStop,
+    GradientSwitch,
     Hypergradient,
     IdleExperts,
     LearningProgress,
@@ -48,7 +49,7 @@ from thalweg.core.time import Time, steps
 from thalweg.core.tree import at, read_record, record
 from thalweg.core.weigh import TokenMean
 from thalweg.core.world import World
-from thalweg.data import Biographies, Corpus, Mixture, Ordered, Pairs, Preferences
+from thalweg.data import Biographies, Corpus, Lives, Mixture, Ordered, Pairs, Preferences
 from thalweg.models import Lora, Transformer
 from thalweg.optim import SGD, AdamW
 from thalweg.recipes import summaries
@@ -98,6 +99,7 @@ def text(folder: Path, name: str) -> str:
 
 STATEFUL: Mapping[str, Callable[[Path], Source]] = {
     "Biographies": lambda folder: Biographies(people=9),
+    "Lives": lambda folder: Lives(people=9),
     "Corpus": lambda folder: Corpus(text(folder, "a"), length=12),
     "Demonstrations": lambda folder: Demonstrations(task=Addition(), length=12),
     "Pairs": lambda folder: Pairs(pair_store(folder, [("q", "answer")] * 9), length=12),
@@ -118,6 +120,7 @@ CONTROLLERS: Mapping[str, object] = {
     "AutoLrs": AutoLrs(low=1e-4, high=1e-1, stage=40, begin=1),
     "DecayBranches": DecayBranches((4, 9), decay=steps(3)),
     "EarlyStop": EarlyStop(against=((1.0, 2.0),)),
+    "GradientSwitch": GradientSwitch(taught="a", tried="b", warmup=1, tail=1),
     "Hypergradient": Hypergradient(low=1e-5, high=1e-1, every=1),
     "IdleExperts": IdleExperts(patience=2),
     "LearningProgress": LearningProgress(("a", "b"), every=1),
@@ -236,15 +239,17 @@ class Bigram(nn.Module):
         temperature=1.0,
         entropy=False,
         routing=False,
+        hidden=False,
     ):
         logits = self.table[tokens] / temperature
+        shown = self.table[tokens] if hidden else None
         if targets_RT is None:
-            return logits
+            return logits if shown is None else shown
         shares = logits.log_softmax(-1)
         logprobs = shares.gather(-1, targets_RT[..., None]).squeeze(-1)
         loss = None if weight_RT is None else -(weight_RT * logprobs).sum()
         spread = -(shares.exp() * shares).sum(-1) if entropy else None
-        return Scored(loss, logprobs, spread, self.routed(tokens) if routing else ())
+        return Scored(loss, logprobs, spread, self.routed(tokens) if routing else (), shown)
 
     def routed(self, tokens):
         """Return two layers of three experts that read the table."""
@@ -281,6 +286,16 @@ def answer_rows() -> Batch:
     return batch.plus({**columns, "teacher_top": top, "reward": right})
 
 
+def general_rows() -> Batch:
+    """Return rows of which some are held where a first model had them."""
+    batch = token_rows()
+    draw = torch.Generator().manual_seed(3)
+    first = torch.randn(8, 5, 7, generator=draw, dtype=torch.float64)
+    weight = batch["weight"] * (torch.arange(8) % 2 == 0)[:, None]
+    margins = torch.tensor([-0.6, 0.4], dtype=torch.float64)[:, None].expand(8, 2, 7)
+    return batch.plus({"general_weight": weight, "ref_hidden": first, "ref_margins": margins})
+
+
 def pair_rows() -> Batch:
     """Return rows of pairs."""
     better, worse = answer_rows(), answer_rows().take(np.arange(8)[::-1].copy())
@@ -306,6 +321,10 @@ OBJECTIVES: Mapping[str, tuple[Objective, Batch]] = {
     "Balanced": (
         objectives.Balanced(objectives.NextToken(), balance=0.1, z=0.01),
         token_rows().plus({"load_share": torch.rand(8, 2, 3, dtype=torch.float64)}),
+    ),
+    "ThresholdMargin": (
+        objectives.ThresholdMargin(objectives.NextToken(), scale=2.0, weight="weight"),
+        general_rows(),
     ),
     "Sum": (
         objectives.Sum(

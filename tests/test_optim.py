@@ -145,9 +145,14 @@ def test_muon_gets_the_hidden_matrices_and_adam_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["model.embed_tokens.weight", "lm_head.weight", "transformer.wte.weight", "head.weight"]
+    "name",
+    [
+        *("model.embed_tokens.weight", "lm_head.weight", "transformer.wte.weight", "head.weight"),
+        *("blocks.0.mixture.router", "model.layers.3.mlp.gate.weight"),  # ours; OLMoE, Qwen3-MoE
+        *("model.layers.0.block_sparse_moe.gate.weight", "layers.0.mlp.shared_expert_gate.weight"),
+    ],
 )
-def test_muon_knows_the_usual_names_of_embeddings_and_heads(name: str) -> None:
+def test_muon_knows_the_usual_names_of_embeddings_heads_and_routers(name: str) -> None:
     both = [(name, nn.Parameter(torch.zeros(3, 2))), ("up.weight", nn.Parameter(torch.zeros(2, 2)))]
     optimizers = build(Muon(lr=0.02, adam=AdamW(lr=3e-4)), both)
     sizes = {
@@ -155,6 +160,12 @@ def test_muon_knows_the_usual_names_of_embeddings_and_heads(name: str) -> None:
         for one in optimizers.torch_optimizers
     }
     assert sizes == {"Muon": 1, "AdamW": 1}
+
+
+def test_muon_takes_gates_that_are_not_routers() -> None:
+    muon = Muon(lr=0.02, adam=AdamW(lr=3e-4))
+    for name in ("model.layers.0.mlp.gate_proj.weight", "blocks.0.gate_up.weight"):
+        assert muon.takes(name, torch.zeros(2, 2))
 
 
 def test_a_muon_step_has_about_unit_singular_values() -> None:

@@ -20,6 +20,7 @@ Batch
 Biographies
 Blend
 By
+ChatServer
 Choices
 Claim
 Clip
@@ -44,11 +45,15 @@ Each
 EarlyStop
 Entropy
 ExpertCounts
+ExpertUse
 Exponential
 Filter
 Forget
 Grade
+GradientSwitch
+GramTable
 Groups
+Grow
 HeldOut
 Hint
 HuggingFace
@@ -64,6 +69,7 @@ KlToReference
 Knights
 Knowledge
 LaggedLoad
+Latent
 Lazy
 Learn
 Learned
@@ -73,6 +79,7 @@ Least
 Likelihood
 Linear
 Listed
+Lives
 Load
 Logprobs
 Lora
@@ -80,6 +87,7 @@ Loss
 LossProportional
 METHODS
 Majority
+Margins
 Maze
 Mechanic
 Memory
@@ -106,6 +114,7 @@ Origin
 Outcome
 Pair
 Pairs
+Pathways
 PerRow
 Phase
 Policy
@@ -137,6 +146,7 @@ Save
 Saves
 Schedule
 ScheduleFree
+Scone
 Score
 Scored
 Session
@@ -147,16 +157,19 @@ SkillIt
 Solved
 Source
 Span
+Sparsity
 Stability
 Staircase
 StateError
 Stop
 Strings
 Sum
+Synthesis
 Table
 Task
 ThalwegError
 Then
+ThresholdMargin
 Time
 Times
 TokenMean
@@ -184,6 +197,7 @@ generate
 get
 graft
 held_out_loss
+larger
 logprobs
 pass_at_k
 plan
@@ -196,6 +210,7 @@ rng
 share
 size
 steps
+synthesise
 tokens
 train
 unimax

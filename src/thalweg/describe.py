@@ -7,11 +7,12 @@ import numpy as np
 import torch
 
 from thalweg.core.dials import phase_length
+from thalweg.core.grow import Grow, models_at
 from thalweg.core.learner import Learner
 from thalweg.core.moves import Learn
 from thalweg.core.plan import Plan
-from thalweg.core.protocols import Foreseen
-from thalweg.core.recipe import CopyOf, Recipe
+from thalweg.core.protocols import Foreseen, ModelSpec
+from thalweg.core.recipe import Recipe
 from thalweg.core.time import Time
 from thalweg.core.tree import at
 from thalweg.core.world import World
@@ -35,8 +36,13 @@ class Cost:
     """What a recipe's models cost."""
 
     parameters: dict[str, int]
+    """At the start."""
+    grown: dict[str, dict[str, int]]
+    """Phase -> model -> parameters from there on, where models grow."""
     flops_per_token: float
-    """Training FLOPs of a target token, all learning models."""
+    """Training FLOPs of a target token, all learning models; at the end, where models grow."""
+    flops: float | None
+    """Of the whole run, where models grow; None: FLOPs of a token times tokens."""
     state_bytes: int
     """Weights, gradients and two moments, in float32."""
     activation_bytes: int
@@ -48,18 +54,46 @@ def cost(recipe: Recipe) -> Cost:
     learning = {m.model for phase in recipe.phases for m in phase.do if isinstance(m, Learn)}
     sources = [phase.source for phase in recipe.phases]
     length = max((s.row_tokens for s in sources if isinstance(s, Foreseen)), default=0)
+    start, end = models_at(recipe, 0, 0), models_at(recipe, len(recipe.phases), 0)
     parameters, flops, state, activations = {}, 0.0, 0, 0
-    for name, spec in recipe.models.items():
-        while isinstance(spec, CopyOf):
-            spec = recipe.models[spec.model]
+    for name, spec in end.items():
         learner = Learner(name, spec.build(recipe.seed), World())
         count = learner.parameter_count()
-        parameters[name] = count
+        parameters[name] = count if start[name] == spec else _size(start[name])
         state += 4 * count * (4 if name in learning else 1)
         if name in learning:
             flops += learner.flops(length)
             activations += _activations(recipe, name, learner, length)
-    return Cost(parameters, flops, state, activations)
+    grown = _grown(recipe)
+    total = _grown_flops(recipe, learning, length) if grown else None
+    return Cost(parameters, grown, flops, total, state, activations)
+
+
+def _size(spec: ModelSpec) -> int:
+    return Learner("", spec.build(0), World()).parameter_count()
+
+
+def _grown(recipe: Recipe) -> dict[str, dict[str, int]]:
+    """Return the parameters of the models that grow, by the phase in which they do."""
+    found: dict[str, dict[str, int]] = {}
+    for phase in recipe.phases:
+        for move in phase.do:
+            if isinstance(move, Grow):
+                found.setdefault(phase.name, {})[move.model] = _size(move.to)
+    return found
+
+
+def _grown_flops(recipe: Recipe, learning: set[str], length: int) -> float | None:
+    """Return the training FLOPs of all phases, each of its models; None if one is endless."""
+    total = 0.0
+    for number, phase in enumerate(recipe.phases):
+        steps, tokens = phase_length(phase)
+        if steps is None:
+            return None
+        specs = models_at(recipe, number, 1)
+        models = [Learner(name, specs[name].build(0), World()) for name in sorted(learning)]
+        total += steps * tokens * sum(model.flops(length) for model in models)
+    return total
 
 
 def description(plan: Plan, recipe: Recipe) -> str:
@@ -68,9 +102,12 @@ def description(plan: Plan, recipe: Recipe) -> str:
     steps = f"{plan.steps:,}" if plan.steps is not None else "endless"
     lines = [f"steps       {steps}", f"tokens      {count_text(plan.tokens)}"]
     lines += [f"parameters  {n}: {count_text(c)}" for n, c in found.parameters.items()]
+    for phase, models in found.grown.items():
+        lines += [f"            {n}: {count_text(c)} from '{phase}' on" for n, c in models.items()]
+    total = found.flops_per_token * plan.tokens if found.flops is None else found.flops
     lines += [
-        f"FLOPs       {found.flops_per_token:.3g} a token, "
-        f"{found.flops_per_token * plan.tokens:.3g} in all",
+        f"FLOPs       {found.flops_per_token:.3g} a token{' at the end' * bool(found.grown)}, "
+        f"{total:.3g} in all",
         f"memory      {bytes_text(found.state_bytes)} for weights, gradients and moments; "
         f"about {bytes_text(found.activation_bytes)} for activations",
     ]

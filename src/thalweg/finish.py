@@ -13,10 +13,11 @@ from thalweg.core.checkpoint import (
     read_state,
     step_of,
 )
+from thalweg.core.grow import Growable
 from thalweg.core.learner import Learner
 from thalweg.core.names import finder
 from thalweg.core.protocols import Context, ModelSpec, Source
-from thalweg.core.recipe import CopyOf, Recipe
+from thalweg.core.recipe import Recipe, origin
 from thalweg.core.replay import batch_at
 from thalweg.core.session import build_learners, open_run
 from thalweg.core.state import RunState
@@ -27,7 +28,7 @@ from thalweg.data import Corpus, Pairs
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer
 from thalweg.errors import StateError
 from thalweg.evaluate import HeldOutLoss, held_out_loss
-from thalweg.models import export
+from thalweg.models import Decoder, export
 from thalweg.report import write_report
 from thalweg.rollouts import Rollouts, Sampling, generate
 
@@ -59,7 +60,7 @@ def open_learner(
             where=str(run),
             write="--model policy, or thalweg resume first",
         )
-    learners = build_learners(recipe, World())
+    learners = build_learners(recipe, World(), RunState.from_json(read_state(path)["state"]))
     fill_learners(path, learners, World(), finder(file))
     return recipe, learners[model]
 
@@ -108,7 +109,7 @@ def evaluate(
 def export_run(run: Path, folder: Path, model: str = "policy") -> Path:
     """Write a folder that transformers loads, tokenizer included; return it."""
     recipe, learner = open_learner(run, model)
-    return _export(recipe, learner, _spec(recipe, model), folder)
+    return _export(recipe, learner, folder)
 
 
 def finish(run: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
@@ -125,7 +126,7 @@ def finish(run: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
             with (run / "samples.jsonl").open("w") as file:
                 for prompt, text in rows:
                     file.write(json.dumps({"step": step, "prompt": prompt, "text": text}) + "\n")
-        _export(recipe, learner, _spec(recipe, "policy"), run / "export")
+        _export(recipe, learner, run / "export")
     return write_report([run], run / "report.html")
 
 
@@ -194,11 +195,10 @@ def _texts(recipe: Recipe) -> list[Corpus | Pairs]:
     return [value for value in values if isinstance(value, Corpus | Pairs)]
 
 
-def _spec(recipe: Recipe, model: str) -> ModelSpec:
-    spec = recipe.models[model]
-    while isinstance(spec, CopyOf):
-        spec = recipe.models[spec.model]
-    return spec
+def _spec(recipe: Recipe, learner: Learner) -> ModelSpec:
+    """Return what built a model; of one that may have grown, its own word counts."""
+    spec, module = origin(recipe, learner.name)[1], learner.module
+    return module.spec if isinstance(spec, Growable) and isinstance(module, Decoder) else spec
 
 
 def _sample(
@@ -226,13 +226,13 @@ def _sample(
     ]
 
 
-def _export(recipe: Recipe, learner: Learner, spec: ModelSpec, folder: Path) -> Path:
+def _export(recipe: Recipe, learner: Learner, folder: Path) -> Path:
     known = tokenizer_folder(recipe)
     with learner.averaged(), TemporaryDirectory() as scratch:
         if known is not None and not Path(known).is_dir():
             load_tokenizer(known).save(scratch)
             known = scratch
-        export(learner.module, spec, folder, known)
+        export(learner.module, _spec(recipe, learner), folder, known)
     return folder
 
 

@@ -174,6 +174,16 @@ def test_sft_trains_on_answers_only_and_continues_from_a_run(shell):
     assert code == 0, err
     last = history(shell, "continue_pretrain-1")[-1]
     assert last["tokens/old-a"] == 64, "a quarter of 16 rows of 16"
+    code, out, err = shell(
+        "train", "continue_pretrain", "--model", "pretrain-1", "--data", "b.txt", "--old", "a.txt",
+        "--replay", "0.5", "--replay-end", "0", "--margin", "100", "--length", "16", "--batch",
+        "4", "--steps", "4", "--quiet",
+    )  # fmt: skip
+    assert code == 0, err
+    rows = history(shell, "continue_pretrain-2")
+    assert rows[0]["margin"] == 0.0, "no hidden state has moved yet"
+    weights = [row["dial/source.weights.old-a"] for row in rows]
+    assert weights == [0.5, 0.375, 0.25, 0.125]
 
 
 def test_train_without_a_recipe_lists_them(shell):

@@ -58,6 +58,13 @@ def test_an_empty_corpus_is_refused(refuse, shell):
     assert "empty corpus" in refuse(*train(data="empty.txt"))
 
 
+def test_a_text_smaller_than_one_row_is_refused(refuse, shell):
+    (shell.folder / "tiny.txt").write_text("seven..")
+    found = refuse(*train("--held-out", "0", data="tiny.txt"))
+    assert "a source of 7 targets, less than one row of 16" in found
+    assert "write:    length=7, or more text" in found
+
+
 def test_an_undecodable_file_is_named_with_its_byte(refuse, shell):
     (shell.folder / "bad.txt").write_bytes(b"abc\xff\xfe")
     assert "bad.txt, byte 3" in refuse(*train(data="bad.txt"))

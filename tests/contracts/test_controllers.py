@@ -34,8 +34,8 @@ EXAMPLES: Mapping[str, Controller] = {
     "a watch": Watch((1, 8), (0.1, 0.1), (0.0, 0.0), (0.2, 0.2), patience=1),
     "a script": Script(((2, (Set({"lr": 0.05}),)), (4, (Trial({"lr": 0.2}, 2),)))),
 }
-ELSEWHERE = {"LearningProgress", "LossProportional", "SkillIt"}
-"""Controllers of a mixture, which this recipe lacks: tests/controllers/test_mixture.py."""
+ELSEWHERE = {"GradientSwitch", "LearningProgress", "LossProportional", "SkillIt"}
+"""Controllers of a mixture, which this recipe lacks: test_mixture.py, test_switch.py."""
 EVERY = pytest.mark.parametrize("controller", EXAMPLES.values(), ids=list(EXAMPLES))
 
 

@@ -1,7 +1,7 @@
 """One battery over every public monitor: it reads and never writes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from thalweg.core.protocols import Context, Monitor
 from thalweg.core.time import Time, steps
 from thalweg.core.world import World
 from thalweg.data import Biographies, Corpus
-from thalweg.models import Transformer
+from thalweg.models import Moe, Transformer
 
 
 def corpus(folder: Path, name: str) -> Corpus:
@@ -23,14 +23,19 @@ def corpus(folder: Path, name: str) -> Corpus:
 
 
 EXAMPLES: Mapping[str, Callable[[Path], Monitor]] = {
+    "ExpertUse": lambda folder: room.ExpertUse(
+        {name: corpus(folder, name) for name in ("a", "b")}, rows=4, model="experts"
+    ),
     "HeldOut": lambda folder: room.HeldOut(
         {name: corpus(folder, name) for name in ("a", "b")}, every=steps(2), most=3
     ),
     "Knowledge": lambda folder: room.Knowledge(Biographies(people=9, attributes=1)),
     "Memory": lambda folder: room.Memory(corpus(folder, "a"), corpus(folder, "b"), rows=2),
+    "Pathways": lambda folder: room.Pathways(corpus(folder, "a"), rows=3, model="experts"),
     "Stability": lambda folder: room.Stability(
         {"a": corpus(folder, "a")}, {"b": corpus(folder, "b")}, rows=2
     ),
+    "Sparsity": lambda folder: room.Sparsity(corpus(folder, "a"), rows=2),
     "Sharpness": lambda folder: room.Sharpness(corpus(folder, "a"), rows=2, probes=2),
 }
 EVERY = pytest.mark.parametrize("name", list(EXAMPLES))
@@ -39,7 +44,10 @@ EVERY = pytest.mark.parametrize("name", list(EXAMPLES))
 @pytest.fixture
 def ctx() -> Context:
     model = Transformer(vocabulary=257, width=16, layers=1, heads=2, positions=8)
-    return Context(Time(3, 10), models={"policy": Learner("policy", model.build(0), World())})
+    routed = replace(model, layers=2, moe=Moe(experts=4, top=2))
+    specs = {"policy": model, "experts": routed}
+    models = {name: Learner(name, spec.build(0), World()) for name, spec in specs.items()}
+    return Context(Time(3, 10), models=models)
 
 
 def test_every_public_monitor_has_an_example():

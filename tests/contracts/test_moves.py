@@ -39,9 +39,11 @@ EXAMPLES: list[Move] = [
     room.TokenRewards(0.1),
     room.WeightOf("sft_weight"),
 ]
-ELSEWHERE = {"Cut", "LaggedLoad", "Majority", "Mismatch", "Pair", "Rebias"}
-"""Moves with tests of their own: they need a model with experts, read a language model, make other
-rows, or read which answers ended."""
+ELSEWHERE = {
+    *("Cut", "Grow", "LaggedLoad", "Majority", "Margins", "Mismatch", "Pair", "Rebias"),
+}
+"""Moves with tests of their own: they need a model with experts or one that grows, read a language
+model or its hidden states, make other rows, or read which answers ended."""
 EVERY = pytest.mark.parametrize("move", EXAMPLES, ids=lambda move: type(move).__name__)
 
 

@@ -53,7 +53,10 @@ def make(name: str, texts: Path, model: str) -> Recipe:
     options = {
         "quickstart": {"model": "250k", "tokenizer": "bytes"},
         "pretrain": {"data": [a, b], "model": "250k", "tokenizer": "bytes", "weights": "a=1"},
-        "continue_pretrain": {"model": model, "data": [a], "old": [b], "replay": 0.25},
+        "continue_pretrain": {
+            **{"model": model, "data": [a], "old": [b], "replay": 0.5, "replay_end": 0.25},
+            "margin": 10.0,
+        },
         "sft": {"model": model, "data": [pairs], "template": "{prompt}{answer}", "lora": 2},
         "preference": {"model": model, "data": [preferences]},
         "rl": {"model": model, **asked, "group": 2, "measure": 4, "every": 2},

@@ -46,6 +46,7 @@ def answers(source: Source) -> list[tuple[str, str]]:
 
 EXAMPLES: Mapping[str, Make] = {
     "Biographies": lambda folder: room.Biographies(people=7),
+    "Lives": lambda folder: room.Lives(people=7),
     "Corpus": lambda folder: room.Corpus(texts(folder), length=7),
     "Corpus in order": lambda folder: room.Corpus(
         texts(folder), length=20, shuffle=False, mask_documents=False, max_epochs=90.5

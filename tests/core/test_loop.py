@@ -1,14 +1,14 @@
 """The loop and what controllers may do in it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
-from core_helpers import line_recipe, play, weights
+from core_helpers import line_recipe, play, resumed_equals_undisturbed, weights
 from lab import Linear2, Lines, Script, Squared
-from thalweg.core.moves import Copy, Learn
+from thalweg.core.moves import AT_END, NEVER, Copy, Learn
 from thalweg.core.protocols import Context, Next, Save, Set, Stop, Trial
 from thalweg.core.recipe import CopyOf, Phase, Recipe, check
 from thalweg.core.state import RunState
@@ -256,3 +256,33 @@ def test_a_recipe_that_cannot_run_is_refused_before_anything_is_built(recipe, ki
         check(recipe)
     error = caught.value
     assert all((error.given, error.expected, error.where, error.write))
+
+
+def closing(steps: int | None, end: int, mix: float = 1.0) -> Recipe:
+    """Return a phase that copies at its end, which a controller sets, and one that learns on."""
+    learn = Learn("policy", Squared(), AdamW(lr=0.1))
+    until = Script(((end, (Next(),)),))
+    last = Copy("policy", "actor", AT_END, mix)
+    first = Phase(steps, Lines(), (learn, last), rows=8, controllers=(until,), name="first")
+    then = Phase(2, Lines(), (learn, Copy("policy", "actor", NEVER)), rows=8, name="then")
+    return Recipe({"policy": Linear2(), "actor": CopyOf("policy")}, (first, then))
+
+
+@pytest.mark.parametrize(("steps", "end"), [(9, 4), (None, 4), (4, 4), (4, 99)])
+def test_a_copy_at_the_end_comes_where_the_phase_ends(steps, end):
+    _, learners, memory = play(closing(steps, end))
+    alone = line_recipe(4, lr=0.1)
+    assert torch.equal(weights(learners["actor"]), weights(play(alone)[1]["policy"]))
+    assert [row["version/actor"] for row in memory.history[-2:]] == [4, 4]
+
+
+def test_a_copy_at_the_end_comes_once_wherever_the_run_is_resumed():
+    resumed_equals_undisturbed(closing(9, 4, mix=0.5), (3, 4, 5))
+
+
+def test_a_run_that_is_stopped_has_no_end_of_a_phase():
+    recipe = closing(9, 99)
+    stopped = replace(recipe.phases[0], controllers=(Script(((4, (Stop("enough"),)),)),))
+    _, learners, _ = play(replace(recipe, phases=(stopped,)))
+    untouched = play(closing(0, 99))[1]["actor"]
+    assert torch.equal(weights(learners["actor"]), weights(untouched))

@@ -1,6 +1,5 @@
 """Four regimes that break most training loops, each as a source and a short list of moves."""
 
-import json
 import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -11,48 +10,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from core_helpers import play, weights
+from core_helpers import play, resumed_equals_undisturbed, weights
 from lab import Linear2, Lines, Squared
 from thalweg.core.batch import Batch
 from thalweg.core.moves import AT_END, Copy, Learn, Score
 from thalweg.core.protocols import Loss, Set, Trial
 from thalweg.core.recipe import CopyOf, Phase, Recipe
-from thalweg.core.state import RunState
 from thalweg.core.weigh import AsGiven
 from thalweg.data import Mixture
 from thalweg.optim import SGD, AdamW
 from thalweg.schedules import Linear
-
-
-def resumed_equals_undisturbed(recipe: Recipe, stops: tuple[int, ...]) -> None:
-    """Run to each step, send the state through JSON, and go on with copies of the learners."""
-    from thalweg.core.loop import Bench, Memory, run
-    from thalweg.core.names import finder
-    from thalweg.core.session import build_learners
-    from thalweg.core.world import World
-
-    class Ending(Memory):
-        """A recorder whose owner asks for the end after some steps."""
-
-        left = 0
-
-        def interrupted(self) -> bool:
-            self.left -= 1
-            return self.left == 0
-
-    _, learners, memory = play(recipe)
-    for stop in stops:
-        first, second = Ending(), Memory()
-        first.left = stop
-        built = build_learners(recipe, World())
-        half = run(Bench(recipe, built, World(), first, finder()), RunState())
-        state = RunState.from_json(json.loads(json.dumps(half.to_json())))
-        run(Bench(recipe, built, World(), second, finder()), state)
-        assert first.history + second.history == memory.history
-        assert first.trials + second.trials == memory.trials
-        for name, learner in built.items():
-            assert torch.equal(weights(learner), weights(learners[name]))
-
 
 # --- A. An online mixture: every k steps the weights follow what a monitor measured.
 

@@ -11,7 +11,7 @@ from data_helpers import ctx, states, text_store
 from thalweg.core.protocols import Context
 from thalweg.core.time import Time
 from thalweg.core.tree import at
-from thalweg.data import Corpus, Mixture
+from thalweg.data import Corpus, Mixture, Preferences
 from thalweg.data.mixture import UNIT, share_rows, units
 from thalweg.errors import ColumnError, DataError, DialError, RecipeError, StateError
 from thalweg.schedules import Blend, Linear
@@ -222,8 +222,8 @@ def test_sources_that_do_not_fit_together_are_refused(stores: list[str]):
     lengths = {"a": Corpus(stores[0], length=8), "b": Corpus(stores[1], length=9)}
     with pytest.raises(RecipeError, match="rows of different lengths"):
         Mixture(lengths, {"a": 1, "b": 1}).start(ctx())
-    columns = {"a": Corpus(stores[0]), "b": Corpus(stores[1], mask_documents=False)}
-    with pytest.raises(ColumnError, match="different columns"):
+    columns = {"a": Corpus(stores[0]), "b": Preferences(stores[1])}
+    with pytest.raises(ColumnError, match="'a' makes no chosen, chosen_weight, rejected"):
         Mixture(columns, {"a": 1, "b": 1}).start(ctx())
 
 
@@ -261,3 +261,36 @@ def test_a_source_smaller_than_a_row_is_refused(stores: list[str], tmp_path: Pat
     sources = {"web": Corpus(stores[0], length=8), "small": Corpus(small, length=8)}
     with pytest.raises(DataError, match="source 'small' has 4 targets, less than one row of 8"):
         Mixture(sources, {"web": 1, "small": 1}).start(ctx())
+
+
+def test_whole_groups_come_a_group_at_a_time():
+    order, owed = share_rows(units([1, 1]), [0, 0], 12, [99, 99], [1, 4])
+    assert order.tolist() == [0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0]  # a second group does not fit
+    assert owed == [-2 * UNIT, 2 * UNIT]
+    assert share_rows(units([1, 1]), owed, 4, [99, 99], [1, 4]).order.tolist() == [1, 1, 1, 1]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(1, 9), min_size=2, max_size=4),
+    st.lists(st.integers(8, 20), min_size=1, max_size=30),
+    st.sampled_from([2, 3, 8]),
+)
+def test_no_source_of_groups_gets_a_group_too_many(weights, batches, group):
+    exact, total, counts = units(weights), 0, np.zeros(len(weights))
+    owed, blocks = [0] * len(weights), [1, *[group] * (len(weights) - 1)]
+    for rows in batches:
+        order, owed = share_rows(exact, owed, rows, [999] * len(weights), blocks)
+        for source, block in enumerate(blocks):
+            places = np.flatnonzero(order == source)
+            assert len(places) % block == 0
+        counts += np.bincount(order, minlength=len(weights))
+        total += rows
+    assert counts.sum() == total
+    too_many = counts - np.array(weights) / sum(weights) * total
+    assert too_many[1:].max() <= group
+
+
+def test_rows_that_no_group_fills_are_refused():
+    with pytest.raises(DataError, match="4 rows left for sources that give"):
+        share_rows(units([0, 1]), [0, 0], 12, [99, 99], [1, 8])

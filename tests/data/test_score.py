@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from data_helpers import text_store
+from data_helpers import REAL, text_store
 from thalweg.data import mean_loss, open_scores, open_store, perplexity, score_documents
 from thalweg.data.score import (
     coefficient_of_variation,
     groups,
+    history_score,
     lengths,
     pass_rate,
     write_scores,
@@ -123,3 +124,14 @@ def test_the_index_is_plain_json(store: Store, tmp_path: Path):
     index = json.loads((tmp_path / "s" / "scores.json").read_text())
     assert index["fingerprint"] == store.fingerprint
     assert index["documents"] == 6
+
+
+def test_the_order_of_a_published_history_is_the_published_one():
+    path = REAL / "one-shot-rlvr" / "oneshot_acc_step_500.json"
+    if not path.is_file():
+        pytest.skip("the published histories are not beside the repository")
+    history = json.loads(path.read_text())
+    score = history_score(list(history.values()))
+    best = [list(history)[place] for place in np.argsort(-score)[:5]]
+    assert best == ["124", "267", "531", "931", "212"]
+    assert score.max() == pytest.approx(0.407, abs=5e-4)

@@ -1,3 +1,5 @@
+import csv
+import gzip
 import struct
 from pathlib import Path
 
@@ -96,3 +98,110 @@ def test_a_truncated_store_is_noticed(tmp_path: Path):
     tokens.write_bytes(tokens.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"tokens\.bin has 11 bytes[\s\S]*damaged"):
         open_store(path)
+
+
+def datatrove(folder: Path, documents: list[list[int]], letter: str = "H", loss: bool = False):
+    """Write what its tokenizer writes: ids, the ends of documents, flags of a byte."""
+    ids = [token for document in documents for token in document]
+    ends = [sum(map(len, documents[: n + 1])) for n in range(len(documents))]
+    file = folder / "00000_shuffled.ds"
+    file.write_bytes(struct.pack(f"<{len(ids)}{letter}", *ids))
+    Path(f"{file}.index").write_bytes(struct.pack(f"<{len(ends)}Q", *ends))
+    Path(f"{file}.metadata").write_text(f"gpt2|{struct.calcsize(letter)}\n{len(ids)}\n{len(ids)} T")
+    if loss:
+        Path(f"{file}.loss").write_bytes(struct.pack(f"<{len(ids)}?", *[n % 2 for n in ids]))
+    return file
+
+
+def dolma(folder: Path, documents: list[list[int]], dtype: str = "uint16") -> Path:
+    """Write what its tokenizer writes: ids without a header, and a table of documents."""
+    ids = np.array([token for document in documents for token in document], dtype)
+    file = folder / "part-0-00000.npy"
+    np.memmap(file, dtype, mode="w+", shape=ids.shape)[:] = ids
+    with gzip.open(folder / "part-0-00000.csv.gz", "wt", newline="") as stream:
+        start = 0
+        for number, document in enumerate(documents):
+            end = start + len(document)
+            csv.writer(stream).writerow([start, end, f'id "{number}",\n', "a.json.gz", number])
+            start = end
+    return file
+
+
+DOCUMENTS = [[5, 6, 7, 0], [8, 0], [9, 10, 0]]
+
+
+@pytest.mark.parametrize("letter", ["H", "I"])
+def test_datatrove_files_are_read_in_place(tmp_path: Path, letter: str):
+    store = open_store(datatrove(tmp_path, DOCUMENTS, letter, loss=True))
+    assert store.tokens.tolist() == [5, 6, 7, 0, 8, 0, 9, 10, 0]
+    assert store.tokens.dtype.itemsize == struct.calcsize(letter)
+    assert isinstance(store.tokens.base, np.memmap)
+    assert store.documents.tolist() == [0, 4, 6, 9]
+    assert store.learned.tolist() == [1, 0, 1, 0, 0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+def test_dolma_files_are_read_in_place(tmp_path: Path, dtype: str):
+    store = open_store(dolma(tmp_path, DOCUMENTS, dtype))
+    assert store.tokens.tolist() == [5, 6, 7, 0, 8, 0, 9, 10, 0]
+    assert store.tokens.dtype == dtype
+    assert isinstance(store.tokens.base, np.memmap)
+    assert store.documents.tolist() == [0, 4, 6, 9]
+    assert store.ordinals(np.array([3]), 4).tolist() == [[0, 1, 1, 2]]
+
+
+@pytest.mark.parametrize("write", [datatrove, dolma])
+def test_a_foreign_store_gives_rows(tmp_path: Path, write):
+    source = Corpus(str(write(tmp_path, DOCUMENTS)), length=4, shuffle=False)
+    batch, _ = source.next(source.start(ctx()), ctx(2))
+    assert batch["tokens"].tolist() == [[5, 6, 7, 0, 8], [8, 0, 9, 10, 0]]
+
+
+@pytest.mark.parametrize("write", [datatrove, dolma])
+def test_the_fingerprint_of_a_foreign_store_follows_every_file(tmp_path: Path, write):
+    prints = set()
+    for number, documents in enumerate(
+        [DOCUMENTS, [[5, 6, 7, 1], [8, 0], [9, 10, 0]], [[5, 6, 7], [0, 8, 0], [9, 10, 0]]]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        prints.add(open_store(write(folder, documents)).fingerprint)
+    assert len(prints) == 3
+
+
+@pytest.mark.parametrize("name", ["00000_shuffled.ds", "00000_shuffled.ds.index"])
+def test_a_cut_datatrove_file_is_refused(tmp_path: Path, name: str):
+    file = datatrove(tmp_path, DOCUMENTS)
+    place = tmp_path / name
+    place.write_bytes(place.read_bytes()[:-3])
+    with pytest.raises(DataError, match="one is cut off"):
+        open_store(file)
+
+
+@pytest.mark.parametrize("name", ["part-0-00000.npy", "part-0-00000.csv.gz"])
+def test_a_cut_dolma_file_is_refused(tmp_path: Path, name: str):
+    file = dolma(tmp_path, DOCUMENTS)
+    place = tmp_path / name
+    place.write_bytes(place.read_bytes()[:-3])
+    with pytest.raises(DataError, match="one is cut off"):
+        open_store(file)
+
+
+@pytest.mark.parametrize("name", ["x.bin", "x.idx"])
+def test_a_cut_megatron_file_is_refused(tmp_path: Path, name: str):
+    file = megatron(tmp_path, DOCUMENTS)
+    place = file.with_suffix(Path(name).suffix)
+    place.write_bytes(place.read_bytes()[:-3])
+    with pytest.raises(DataError, match="one is cut off"):
+        open_store(file)
+
+
+def test_a_datatrove_file_without_its_index_or_with_an_empty_one_is_refused(tmp_path: Path):
+    file = datatrove(tmp_path, DOCUMENTS)
+    index = Path(f"{file}.index")
+    index.write_bytes(b"")
+    with pytest.raises(DataError, match="no document"):
+        open_store(file)
+    index.unlink()
+    with pytest.raises(DataError, match="no store"):
+        open_store(file)

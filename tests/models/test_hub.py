@@ -1,11 +1,15 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import (
+    ArceeConfig,
     AutoModelForCausalLM,
+    DeepseekV3Config,
     LlamaConfig,
     MixtralConfig,
     OlmoeConfig,
@@ -13,12 +17,14 @@ from transformers import (
     Qwen3Config,
     Qwen3MoeConfig,
 )
+from transformers.models.arcee.modeling_arcee import ArceeMLP
 from transformers.utils import logging
 
 from thalweg.errors import DataError, RecipeError
 from thalweg.models.export import export
 from thalweg.models.hub import Pretrained, from_hub
-from thalweg.models.layout import spec_from_config
+from thalweg.models.latent import Latent
+from thalweg.models.layout import config_of, spec_from_config
 from thalweg.models.moe import Moe
 from thalweg.models.transformer import Llama3Rope, Transformer
 
@@ -42,6 +48,11 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+WHOLE = {name: value for name, value in SMALL.items() if name != "num_key_value_heads"}
+LATENT = {"kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 6, "v_head_dim": 10}
+DEEPSEEK = DeepseekV3Config(
+    **WHOLE, **LATENT, q_lora_rank=None, first_k_dense_replace=2, num_mtp_layers=0
+)
 FAMILIES = {
     "llama": LlamaConfig(**SMALL),
     "llama tied": LlamaConfig(**SMALL, tie_word_embeddings=True, head_dim=16),
@@ -50,6 +61,8 @@ FAMILIES = {
     "qwen3": Qwen3Config(**SMALL, head_dim=16),
     "mixtral": MixtralConfig(**SMALL, num_local_experts=4, num_experts_per_tok=2),
     "olmoe": OlmoeConfig(**SMALL, num_experts=8, num_experts_per_tok=3),
+    "arcee": ArceeConfig(**SMALL, rms_norm_eps=1e-6),
+    "deepseek": DEEPSEEK,
     "qwen3 moe": Qwen3MoeConfig(
         **SMALL,
         head_dim=16,
@@ -92,10 +105,54 @@ def test_a_model_of_transformers_comes_in(family: str, tmp_path: Path) -> None:
     assert (ours.build(0)(TOKENS) - theirs(TOKENS).logits).abs().max() < 1e-4
 
 
+def test_a_plm_comes_in(tmp_path: Path) -> None:
+    """transformers has no PLM: DeepSeek-V3's attention with Arcee's layer is what it computes."""
+    torch.manual_seed(0)
+    theirs = AutoModelForCausalLM.from_config(DEEPSEEK).eval()
+    for layer in theirs.model.layers:
+        layer.mlp = ArceeMLP(ArceeConfig(**SMALL))
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    config = {**WHOLE, **LATENT, "model_type": "plm", "rope_theta": 10000.0, "hidden_act": "relu2"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert (Pretrained(str(tmp_path)).build(0)(TOKENS) - theirs(TOKENS).logits).abs().max() < 1e-4
+
+
+def test_a_plm_goes_out_in_the_layout_of_its_authors_and_comes_back(tmp_path: Path) -> None:
+    latent = Latent(rank=12, nope=8, rope=6, value=10)
+    spec = Transformer(
+        vocabulary=64, width=32, layers=2, heads=4, positions=64, latent=latent, norm_eps=1e-6,
+        activation="relu2", tied=True, rope_theta=1e5,
+    )  # fmt: skip
+    model = spec.build(0)
+    export(model, spec, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architectures"] == ["PLMForCausalLM"]
+    assert (config["kv_lora_rank"], config["q_lora_rank"], config["hidden_act"]) == (
+        12, None, "relu2",
+    )  # fmt: skip
+    again, weights = from_hub(tmp_path)
+    assert again == replace(spec, hidden=128)
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+
+
+def test_no_family_has_experts_behind_latent_attention() -> None:
+    spec = Transformer(
+        vocabulary=64, width=8, layers=1, heads=2, positions=8, moe=Moe(experts=2, top=1),
+        latent=Latent(rank=4, nope=2, rope=2, value=2),
+    )  # fmt: skip
+    with pytest.raises(RecipeError, match="latent with moe"):
+        config_of(spec)
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {},
+        {"activation": "relu2"},
+        {"latent": Latent(rank=12, nope=8, rope=6, value=10), "kv_heads": None},
         {"tied": True, "head_width": 16},
         {"qk_norm": True},
         {"attention_bias": True, "tied": True},
@@ -111,8 +168,8 @@ def test_a_model_of_transformers_comes_in(family: str, tmp_path: Path) -> None:
 )
 def test_our_model_goes_out_and_comes_back(options: dict[str, Any], tmp_path: Path) -> None:
     spec = Transformer(
-        vocabulary=64, width=32, layers=2, heads=4, kv_heads=2, positions=64, initial_std=0.2,
-        rope_theta=5000.0, norm_eps=1e-6, **options,
+        vocabulary=64, width=32, layers=2, heads=4, positions=64, initial_std=0.2,
+        rope_theta=5000.0, norm_eps=1e-6, **{"kv_heads": 2, **options},
     )  # fmt: skip
     model = spec.build(0)
     with torch.no_grad():
@@ -164,6 +221,9 @@ def test_the_tokenizer_goes_along_and_names_the_end(tmp_path: Path) -> None:
         ({"attention_bias": True}, "attention_bias"),
         ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_type 'yarn'"),
+        ({"model_type": "deepseek_v3", "q_lora_rank": 8}, "q_lora_rank = 8"),
+        ({"model_type": "deepseek_v3", "first_k_dense_replace": 1}, "first_k_dense_replace = 1"),
+        ({"model_type": "plm", "hidden_act": "silu"}, "hidden_act = 'silu'"),
     ],
 )
 def test_what_the_decoder_does_not_compute_is_refused(changes: dict[str, Any], said: str) -> None:

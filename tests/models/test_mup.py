@@ -11,7 +11,7 @@ from thalweg.core.learner import Learner
 from thalweg.core.weigh import TokenMean
 from thalweg.core.world import World
 from thalweg.errors import RecipeError
-from thalweg.models import Mup, Transformer, activations, export
+from thalweg.models import Latent, Mup, Transformer, activations, export
 from thalweg.objectives import NextToken
 from thalweg.optim import SGD, AdamW, Muon, OptimizerSpec
 from thalweg.rollouts import Sampling, generate
@@ -75,6 +75,23 @@ def test_wider_heads_are_flat_too_and_so_is_a_tied_head():
         assert max(map(abs, found.values())) < 0.25, found
 
 
+def test_latent_attention_whose_rank_grows_and_squared_relu_are_flat_too():
+    found = []
+    tokens = batch(99)["tokens"][:, :-1]
+    for width in WIDTHS:
+        latent = Latent(rank=width // 2, nope=8, rope=8, value=16)
+        spec = decoder(width, True, latent=latent, activation="relu2")
+        learner = Learner("policy", spec.build(0), World())
+        before = activations(learner.module, tokens)
+        for step in range(3):
+            learner.learn(NextToken(), TokenMean()(batch(step)), ADAM)
+        after = activations(learner.module, tokens)
+        found.append({n: float((after[n] - before[n]).abs().mean().log2()) for n in after})
+    slope = {n: np.polyfit(np.log2(WIDTHS), [row[n] for row in found], 1)[0] for n in found[0]}
+    del slope["norm"]  # it holds the multiplier 1 / m of the logits
+    assert max(map(abs, slope.values())) < 0.25, slope
+
+
 def test_at_its_base_a_model_is_the_standard_one():
     tokens = batch(0)["tokens"][:, :-1]
     for tied in (False, True):
@@ -98,7 +115,14 @@ def test_the_numbers_of_a_model_four_times_as_wide():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"qk_norm": True}, {"attention_bias": True}, {"tied": True, "kv_heads": 2}]
+    "options",
+    [
+        {},
+        {"qk_norm": True},
+        {"attention_bias": True},
+        {"tied": True, "kv_heads": 2},
+        {"latent": Latent(rank=12, nope=8, rope=6, value=10)},
+    ],
 )
 def test_an_exported_model_has_the_same_logits(tmp_path, options):
     transformers = pytest.importorskip("transformers")

@@ -34,6 +34,17 @@ def test_logprobs_equal_log_softmax_of_the_logits(options: dict[str, Any]) -> No
     assert torch.equal(free.logprobs, scored.logprobs)
 
 
+def test_hidden_states_are_what_the_head_multiplies() -> None:
+    model = SPEC.build(0)
+    tokens, weight = _rows(), torch.rand(3, 12)
+    alone = model(tokens, hidden=True)
+    assert (functional.linear(alone, model.head.weight) - model(tokens)).abs().max() < 1e-5
+    for asked in ({}, {"weight_RT": weight}, {"entropy": True}, {"temperature": 2.0}):
+        scored = model(tokens, targets_RT=tokens, hidden=True, **asked)
+        assert torch.equal(scored.hidden, alone)
+    assert model(tokens, targets_RT=tokens).hidden is None
+
+
 def test_the_loss_is_additive_over_rows() -> None:
     model = SPEC.build(0)
     tokens, targets, weight = _rows(4), _rows(4, seed=1), torch.rand(4, 12)

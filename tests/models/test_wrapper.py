@@ -60,6 +60,19 @@ def test_a_packed_row_equals_its_documents_alone(config: Any) -> None:
     assert (packed[1:] - model(TOKENS[1:])).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("config", [GPT2, LlamaConfig(**SMALL)])
+def test_it_shows_what_the_head_multiplies(config: Any) -> None:
+    model = Wrapped(AutoModelForCausalLM.from_config(config))
+    head = model.inner.get_output_embeddings().weight
+    for document in (None, torch.tensor([[0] * 5 + [1] * 7, [3] * 12], dtype=torch.int32)):
+        alone = model(TOKENS, document, hidden=True)
+        assert (alone @ head.T - model(TOKENS, document)).abs().max() < 1e-5
+        scored = model(TOKENS, document, targets_RT=TOKENS, hidden=True)
+        assert torch.equal(scored.hidden, alone)
+        assert scored.hidden.requires_grad
+    assert model(TOKENS, targets_RT=TOKENS).hidden is None
+
+
 def test_a_recurrent_model_refuses_documents() -> None:
     config = MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, state_size=4)
     model = Wrapped(AutoModelForCausalLM.from_config(config))

@@ -77,6 +77,13 @@ def test_tokens_stay_in_the_vocabulary_and_values_where_they_are_announced():
     assert np.array_equal(table[:, 1:] >= first_value, np.tile(PEOPLE.value_targets, (20, 1)))
 
 
+def test_a_tag_is_the_last_id_and_changes_nothing_else():
+    tagged = replace(PEOPLE, tagged=True)
+    plain, own = rows(PEOPLE, 40), rows(tagged, 40)
+    assert set(own[:, 0].tolist()) == {PEOPLE.vocabulary} == {tagged.vocabulary - 1}
+    assert np.array_equal(plain[:, 1:], own[:, 1:])
+
+
 def test_another_key_is_other_people_and_the_order_can_be_fixed():
     fixed = replace(PEOPLE, shuffle=False)
     assert np.array_equal(rows(fixed, 20, seed=1), rows(fixed, 20, seed=2))

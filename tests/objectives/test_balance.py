@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -5,14 +6,17 @@ import pytest
 import torch
 
 from core_helpers import play
+from data_helpers import text_store
 from thalweg.core.batch import Batch
 from thalweg.core.learner import Learner
 from thalweg.core.moves import Learn, Score
 from thalweg.core.protocols import Context, State
 from thalweg.core.recipe import Phase, Recipe
+from thalweg.core.session import Origin, Session, resume, train
 from thalweg.core.time import Time, share
 from thalweg.core.weigh import TokenMean
 from thalweg.core.world import World
+from thalweg.data import Corpus
 from thalweg.errors import DialError, RecipeError
 from thalweg.models import Moe, Transformer
 from thalweg.objectives import (
@@ -188,6 +192,23 @@ def test_a_bias_evens_out_the_load():
         )
     ]
     assert most[1] < 1.15 < most[0]
+
+
+@pytest.mark.parametrize("stop", [1, 4])
+def test_counts_of_the_step_before_and_biases_survive_a_resume(stop, tmp_path):
+    store = text_store(tmp_path, ["the counts of the step before it", "and the biases"] * 5)
+    spec = replace(SPEC, vocabulary=257, moe=replace(SPEC.moe, bias=True))
+    learn = Learn("policy", OBJECTIVE, SGD(lr=0.1))
+    do = (Rebias(rate=0.05), LaggedLoad(), learn)
+    recipe = Recipe({"policy": spec}, (Phase(6, Corpus(store, length=8), do, rows=4),))
+    left = iter([*[False] * (stop - 1), True])
+    train(recipe, tmp_path / "whole")
+    train(recipe, tmp_path / "cut", Origin(), Session(interrupted=lambda: next(left)))
+    resume(tmp_path / "cut")
+    whole, cut = ((tmp_path / run / "history.jsonl").read_bytes() for run in ("whole", "cut"))
+    assert whole == cut
+    last = json.loads(whole.splitlines()[-1])
+    assert last["router_bias"] >= 0.1  # moved in several steps
 
 
 def test_what_does_not_fit_is_refused():

@@ -103,3 +103,17 @@ def test_scheduled_weights_lead_from_one_loss_to_another(tmp_path):
     assert all(torch.isfinite(torch.tensor(entropy)))
     assert rows[0]["dial/learn.policy.objective.weights.entropy"] == 0.0
     assert rows[-1]["loss"] < likelihood
+
+
+@pytest.mark.parametrize("name", ["grpo", "dapo", "gspo", "cispo", "nft", "rloo"])
+def test_at_a_temperature_all_that_is_compared_with_the_sampler_is_divided_by_it(name):
+    spec = {"grpo": {"entropy": 0.1}, "rloo": {"kl": 0.1}}.get(name, {})
+    method = METHODS[name](**spec)
+    warm = method.at(0.7)
+    said = re.findall(r"temperature=([^,)]+)", repr(warm))
+    assert set(said) == {"0.7"}
+    assert (warm.weigh, method.at(1.0)) == (method.weigh, method)
+
+
+def test_losses_of_pairs_have_no_temperature():
+    assert METHODS["dpo"]().at(0.7) == METHODS["dpo"]()

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from run_helpers import history, stop_after, tensors
 from thalweg import cli
@@ -32,6 +34,9 @@ def nothing(prompt, answer, problem):
 
 def sometimes(prompt, answer, problem):
     return 1.0 / (len(answer) % 2)
+
+def uneven(prompt, answer, problem):
+    return float(sum(map(ord, answer)) % 7)
 
 def two(prompt, answer):
     return 1.0
@@ -212,3 +217,31 @@ def test_a_student_learns_what_it_writes_from_a_teacher(folder):
         group=2, new_tokens=3,
     )  # fmt: skip
     assert "divergence" in train(recipe, folder / "own").last["report"]
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "gspo", "rloo", "nft"])
+def test_at_another_temperature_sampler_and_loss_still_agree(run, folder, algorithm):
+    words = rl("--temperature", "0.6", "--algorithm", algorithm, "--run", "warm")
+    code, said = run(*words, "--every", "1", "--reward", "mine.py:uneven")
+    assert code == 0, said
+    assert "temperature=0.6" in said
+    assert max(row["mismatch_kl"] for row in rows(folder, "warm")) < 1e-6
+
+
+def test_adapters_learn_from_rewards_on_a_folder_of_transformers(run, folder):
+    words = rl("--lora", "2", "--lr", "1e-2", "--reward", "mine.py:uneven", "--run", "lora")
+    code, said = run(*words)
+    assert code == 0, said
+    trained = tensors(folder / "runs/lora")
+    assert any("lora" in name for name in trained)
+    assert rows(folder, "lora")[0]["mismatch_kl"] < 1e-6
+    before, after = (
+        AutoModelForCausalLM.from_pretrained(folder / p) for p in ("model", "runs/lora/export")
+    )
+    changed = {
+        name for (name, one), (_, other) in zip(
+            before.named_parameters(), after.named_parameters(), strict=True
+        ) if not torch.equal(one, other)
+    }  # fmt: skip
+    assert changed
+    assert not any("embed" in name or "norm" in name for name in changed)

@@ -10,6 +10,7 @@ gaussian       the small Gaussian process of the search
 mixture        weights of a mixture by its losses            LearningProgress LossProportional
 skill          weights by a graph of influences              SkillIt Pilots
 reach          the end of a phase, by what the model can do  Reached
+switch         demonstrations or rewards, by a gradient     GradientSwitch
 watch          a run against its predicted loss: warns, never acts
 reading        what controllers read from a report
 """
@@ -29,6 +30,7 @@ from thalweg.controllers.mixture import LearningProgress, LossProportional, prog
 from thalweg.controllers.reach import Reached
 from thalweg.controllers.search import AutoLrs
 from thalweg.controllers.skill import Pilots, SkillIt, influence, skill_weights, skills_graph
+from thalweg.controllers.switch import GradientSwitch
 from thalweg.controllers.watch import Watch
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "DecayBranches",
     "Early",
     "EarlyStop",
+    "GradientSwitch",
     "Hypergradient",
     "IdleExperts",
     "LearningProgress",

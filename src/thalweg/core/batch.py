@@ -3,6 +3,9 @@
 A column is a tensor, or *lazy*: row addresses into a memory-mapped store. A lazy column is read
 only when somebody asks for its values, which the learner does after it has taken its own rows, so
 no rank ever reads the tokens of another.
+
+Rows of several kinds stand in one batch (`core.join`): where a row lacks a column it has the
+column's neutral value, and every weight's is 0, so what was filled in counts nowhere.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +27,7 @@ __all__ = [
     "Reader",
     "is_weight",
     "places_of",
+    "spec_of",
     "targets_of",
 ]
 
@@ -39,42 +43,54 @@ class ColumnSpec:
     dtype: str
     meaning: str
     maker: str
+    neutral: float | None = None
+    """What a row has that lacks the column; None: every row must have it."""
 
 
 # R rows, T positions of a row (so T - 1 targets), D width, V vocabulary, L layers, E experts.
 COLUMNS: Mapping[str, ColumnSpec] = {
-    "tokens": ColumnSpec("[R, T]", "int64", "token ids", "text sources, rollouts"),
+    "tokens": ColumnSpec("[R, T]", "int64", "token ids", "text sources, rollouts", 0),
     "weight": ColumnSpec(
-        "[R, T-1]", "float32", "weight of target t+1: 1 counts, 0 does not", "text sources"
+        "[R, T-1]", "float32", "weight of target t+1: 1 counts, 0 does not", "text sources", 0
     ),
     "*_weight": ColumnSpec(
-        "[R, T-1]", "float32", "weights of one component of a loss", "WeightOf, Learn(weigh=Each)"
+        "[R, T-1]",
+        "float32",
+        "weights of one component of a loss",
+        "WeightOf, Learn(weigh=Each)",
+        0,
     ),
-    "document": ColumnSpec("[R, T]", "int32", "attention stays inside equal ids", "text sources"),
+    "document": ColumnSpec(
+        "[R, T]", "int32", "attention stays inside equal ids", "text sources", 0
+    ),
     "source": ColumnSpec("[R]", "int64", "index into the source's names", "every source"),
     "id": ColumnSpec("[R]", "int64", "number of the sample in its source", "every source"),
-    "group": ColumnSpec("[R]", "int64", "rows of one prompt share it", "Rollouts, preferences"),
-    "reward": ColumnSpec("[R]", "float32", "outcome of the row", "Rollouts"),
-    "advantage": ColumnSpec("[R, T-1]", "float32", "credit of each target", "Advantages"),
-    "finished": ColumnSpec("[R]", "bool", "whether the answer ended by itself", "Rollouts"),
-    "guided": ColumnSpec("[R]", "bool", "whether it was written with a hint", "Rollouts"),
-    "version": ColumnSpec("[R]", "int64", "step of the run its writer is from", "Rollouts"),
-    "old": ColumnSpec("[R, T-1]", "float32", "log-prob under the sampler, nats", "Rollouts, Score"),
-    "ref": ColumnSpec("[R, T-1]", "float32", "log-prob under the reference, nats", "Score"),
-    "prm": ColumnSpec("[R, T-1]", "float32", "log-prob under the reward model, nats", "Score"),
-    "teacher": ColumnSpec("[R, T-1]", "float32", "log-prob under the teacher, nats", "Score"),
+    "group": ColumnSpec(
+        "[R]", "int64", "rows of one prompt share it; below 0: nobody drew it", "Rollouts", -1
+    ),
+    "reward": ColumnSpec("[R]", "float32", "outcome of the row", "Rollouts", 0),
+    "advantage": ColumnSpec("[R, T-1]", "float32", "credit of each target", "Advantages", 0),
+    "finished": ColumnSpec("[R]", "bool", "whether the answer ended by itself", "Rollouts", 1),
+    "guided": ColumnSpec("[R]", "bool", "whether it was written with a hint", "Rollouts", 0),
+    "version": ColumnSpec("[R]", "int64", "step of the run its writer is from", "Rollouts", 0),
+    "old": ColumnSpec(
+        "[R, T-1]", "float32", "log-prob under the sampler, nats", "Rollouts, Score", 0
+    ),
+    "ref": ColumnSpec("[R, T-1]", "float32", "log-prob under the reference, nats", "Score", 0),
+    "prm": ColumnSpec("[R, T-1]", "float32", "log-prob under the reward model, nats", "Score", 0),
+    "teacher": ColumnSpec("[R, T-1]", "float32", "log-prob under the teacher, nats", "Score", 0),
     "teacher_top": ColumnSpec(
         "[R, T-1, K, 2]", "float32", "the teacher's likeliest: id and log-prob", "TopTokens"
     ),
-    "current": ColumnSpec("[R, T-1]", "float32", "log-prob before this step, nats", "Score"),
+    "current": ColumnSpec("[R, T-1]", "float32", "log-prob before this step, nats", "Score", 0),
     "sampler": ColumnSpec(
-        "[R, T-1]", "float32", "log-prob by a foreign engine, where `old` is ours", "Rollouts"
+        "[R, T-1]", "float32", "log-prob by a foreign engine, where `old` is ours", "Rollouts", 0
     ),
-    "rate": ColumnSpec("[R]", "float32", "share of right answers in the group", "Rates"),
-    "process": ColumnSpec("[R, T-1]", "float32", "reward of each target", "ImplicitRewards"),
-    "segment": ColumnSpec("[R, T-1]", "int64", "macro action of each target", "MacroActions"),
-    "value": ColumnSpec("[R, T-1]", "float32", "expected return before the target", "Score"),
-    "target_value": ColumnSpec("[R, T-1]", "float32", "what `value` should have been", "Gae"),
+    "rate": ColumnSpec("[R]", "float32", "share of right answers in the group", "Rates", 0.5),
+    "process": ColumnSpec("[R, T-1]", "float32", "reward of each target", "ImplicitRewards", 0),
+    "segment": ColumnSpec("[R, T-1]", "int64", "macro action of each target", "MacroActions", 0),
+    "value": ColumnSpec("[R, T-1]", "float32", "expected return before the target", "Score", 0),
+    "target_value": ColumnSpec("[R, T-1]", "float32", "what `value` should have been", "Gae", 0),
     "chosen": ColumnSpec("[R, T]", "int64", "token ids of the better answer", "Preferences"),
     "rejected": ColumnSpec("[R, T]", "int64", "token ids of the worse answer", "Preferences"),
     "chosen_weight": ColumnSpec(
@@ -83,8 +99,8 @@ COLUMNS: Mapping[str, ColumnSpec] = {
     "rejected_weight": ColumnSpec(
         "[R, T-1]", "float32", "which targets of `rejected` count", "Preferences"
     ),
-    "ref_chosen": ColumnSpec("[R, T-1]", "float32", "as `ref`, for `chosen`", "Score"),
-    "ref_rejected": ColumnSpec("[R, T-1]", "float32", "as `ref`, for `rejected`", "Score"),
+    "ref_chosen": ColumnSpec("[R, T-1]", "float32", "as `ref`, for `chosen`", "Score", 0),
+    "ref_rejected": ColumnSpec("[R, T-1]", "float32", "as `ref`, for `rejected`", "Score", 0),
     "load": ColumnSpec("[R, L, E]", "float32", "tokens of a row by layer and expert", "Score"),
     "load_share": ColumnSpec(
         "[R, L, E]", "float32", "shares that a row's routing is held against", "Load, LaggedLoad"
@@ -249,7 +265,7 @@ class Batch(Mapping[str, torch.Tensor]):
                     f"columns {sorted(names)} and {sorted(batch)}",
                     expected="batches with the same columns",
                     where="Batch.cat",
-                    write="the same columns on every source of a mixture",
+                    write="core.join.joined, which fills what is missing",
                 )
         return Batch({name: _cat([batch.column(name) for batch in batches]) for name in batches[0]})
 
@@ -271,7 +287,8 @@ def targets_of(batch: Batch) -> torch.Tensor:
     names = [name for name in PAIR_WEIGHTS if name in batch] or ["weight"]
     if names == ["weight"] and "weight" not in batch:
         return torch.ones(batch.rows, dtype=torch.int64)
-    return torch.stack([(batch[name].flatten(1) > 0).sum(1) for name in names]).sum(0)
+    counts = [torch.count_nonzero(batch[name].flatten(1) > 0, 1) for name in names]
+    return sum(counts[1:], counts[0])
 
 
 def places_of(batch: Batch) -> int:
@@ -279,6 +296,16 @@ def places_of(batch: Batch) -> int:
     names = [name for name in ("weight", *PAIR_WEIGHTS) if name in batch]
     widths = [batch[name].shape[1] for name in names if batch[name].dim() > 1]
     return max(sum(widths), 1)
+
+
+def spec_of(name: str) -> ColumnSpec | None:
+    """Return the line of the table about a column; None: it is not in the table.
+
+    Example:
+        >>> spec_of("sft_weight") is COLUMNS["*_weight"]
+        True
+    """
+    return COLUMNS.get(name, COLUMNS["*_weight"] if is_weight(name) else None)
 
 
 def _rows(column: Column) -> int:

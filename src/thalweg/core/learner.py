@@ -19,7 +19,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from thalweg.core.batch import Batch, places_of
 from thalweg.core.gradients import watched
-from thalweg.core.protocols import Loss, Objective
+from thalweg.core.grow import Growable, moments
+from thalweg.core.protocols import Loss, ModelSpec, Objective
 from thalweg.core.world import World
 from thalweg.errors import Diverged
 from thalweg.optim import Optimizers, OptimizerSpec, Widening, build
@@ -85,11 +86,10 @@ class Learner:
         compiled: bool = False,
     ) -> None:
         self.name = name
-        self.module = world.place(module)
         self.world = world
         self.dtype = dtype
         self.compiled = compiled
-        self._call: Any = torch.compile(self.module, dynamic=False) if compiled else self.module
+        self._seat(module)
         self.spec: OptimizerSpec | None = None
         """The optimizer of the last step; its moments are in `tensors()`."""
         self._optimizers: Optimizers | None = None
@@ -199,6 +199,30 @@ class Learner:
                         found[f"optimizer.{number}.{parameter}.{key}"] = value
         return found
 
+    def grow(self, to: ModelSpec, seed: int) -> None:
+        """Become a larger model that computes the same; moments of what there was stay.
+
+        Args:
+            to: The larger architecture.
+            seed: Of the new weights.
+
+        Raises:
+            RecipeError: The model cannot become this one without a change of what it computes.
+        """
+        assert isinstance(self.module, Growable)
+        growth = self.module.growth(to)
+        before = {name: _full(t).detach().cpu().clone() for name, t in self.tensors().items()}
+        weights = {n.removeprefix("model."): t for n, t in before.items() if n[:6] == "model."}
+        module = to.build(seed)
+        module.load_state_dict(growth.weights(weights, module.state_dict()))
+        self._seat(module)
+        self._optimizers = None
+        if self.spec is not None:
+            self._prepare(self.spec)
+        after = {n: t for n, t in self.tensors().items() if n.startswith("optimizer.")}
+        for name, value in moments(before, after, growth):
+            self.world.fill(after[name], value)
+
     def load(self, read: Callable[[Snapshot], None], optimizer: OptimizerSpec | None) -> None:
         """Fill weights and moments in place with what `read` puts into the tensors it is given.
 
@@ -250,6 +274,10 @@ class Learner:
         """Return the number of weights of the whole model."""
         return sum(p.numel() for p in self.module.parameters())
 
+    def _seat(self, module: nn.Module) -> None:
+        self.module = self.world.place(module)
+        self._call: Any = torch.compile(self.module) if self.compiled else self.module
+
     def _prepare(self, spec: OptimizerSpec) -> Optimizers:
         if self._optimizers is None or not self._optimizers.fits(spec):
             if self._optimizers is not None:  # another takes over: it starts from the answer
@@ -288,13 +316,9 @@ class Learner:
     def _reduce(self, losses: Sequence[Loss], norm: torch.Tensor, rows: int) -> Learned:
         """Sum metrics over micro-batches and ranks with one transfer for scalars, one for rows."""
         names = sorted(losses[0].sums)
-        scalars = torch.stack(
-            [
-                torch.stack([loss.value, *(loss.sums[n].detach() for n in names)]).double()
-                for loss in losses
-            ]
-        ).sum(0)
-        totals = [*self.world.sum(scalars).tolist(), float(norm)]
+        scalars = [x for loss in losses for x in (loss.value, *(loss.sums[n] for n in names))]
+        summed = torch.stack(scalars).detach().double().view(len(losses), -1).sum(0)
+        totals = [*self.world.sum(summed).tolist(), float(norm)]
         columns = sorted(losses[0].rows)
         table: dict[str, torch.Tensor] = {}
         if columns:

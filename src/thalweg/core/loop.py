@@ -11,14 +11,14 @@ It knows no regime: pretraining, preference learning and RL differ in the source
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
+import torch
 
 from thalweg.core.batch import Batch, targets_of
 from thalweg.core.dials import Dials
 from thalweg.core.learner import Learner
-from thalweg.core.protocols import Context, FromStart, Monitor
+from thalweg.core.protocols import Context, FromStart, Monitor, Move
 from thalweg.core.recipe import Phase, Recipe
 from thalweg.core.report import Report
 from thalweg.core.state import RunState
@@ -26,7 +26,16 @@ from thalweg.core.time import Span, Time
 from thalweg.core.world import World
 from thalweg.errors import Diverged
 
-__all__ = ["Bench", "Memory", "Recorder", "run", "run_phase"]
+__all__ = ["Bench", "Closing", "Memory", "Recorder", "run", "run_phase"]
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A move that does something at the end of its phase."""
+
+    def close(self, ctx: Context) -> None:
+        """Do it now: a controller has ended the phase before the step that was planned as last."""
+        ...
 
 
 class Recorder(Protocol):
@@ -171,6 +180,8 @@ def run_phase(
             continue
         overrides = state.overrides
         state, tags = steer(bench, phase, state, ctx)
+        if state.ended:
+            state = _closed(dials.live(ctx.time).do, state, ctx)
         if state.overrides is not overrides:
             dials = Dials.of(phase, state.overrides, bench.find)
         interrupted = bench.world.any(bench.recorder.interrupted())
@@ -178,6 +189,17 @@ def run_phase(
         if interrupted:
             return state, False
     return state, not state.stopped
+
+
+def _closed(do: Sequence[Move], state: RunState, ctx: Context) -> RunState:
+    """Let moves do what comes last, unless the step that a controller ended at was the last."""
+    if int(ctx.time.step) + 1 == ctx.time.steps:
+        return state
+    said: dict[str, float] = {}
+    for move in do:
+        if isinstance(move, Closing):
+            move.close(replace(ctx, log=said.update))
+    return replace(state, last={**state.last, "report": {**state.last["report"], **said}})
 
 
 def _over(state: RunState, end: int | None) -> bool:
@@ -275,11 +297,11 @@ def _context(bench: Bench, dials: Dials, state: RunState, rows: int, report: Rep
 
 def _tokens_by_source(batch: Batch, names: tuple[str, ...]) -> dict[str, int]:
     """Return the number of targets that count, by source."""
-    counts = targets_of(batch).numpy()
+    counts = targets_of(batch)
     if len(names) < 2:
         return {names[0] if names else "data": int(counts.sum())}
-    totals = np.bincount(batch["source"].numpy(), weights=counts, minlength=len(names))
-    return {name: int(total) for name, total in zip(names, totals, strict=True)}
+    totals = torch.zeros(len(names), dtype=torch.int64).index_add_(0, batch["source"], counts)
+    return dict(zip(names, totals.tolist(), strict=True))
 
 
 def _located(error: Diverged, bench: Bench, state: RunState) -> Diverged:

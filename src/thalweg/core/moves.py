@@ -17,7 +17,7 @@ from thalweg.optim import OptimizerSpec
 __all__ = ["AT_END", "NEVER", "Copy", "Learn", "Score", "logprobs"]
 
 AT_END = -1
-"""For `Copy.every`: once, after the last step of the phase."""
+"""For `Copy.every`: once, after the last step of the phase, also one that a controller ended."""
 NEVER = 0
 """For `Copy.every`: not at all; offline."""
 
@@ -199,17 +199,22 @@ class Copy:
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
         """Return the batch unchanged."""
         if self._due(ctx):
-            src, dst = ctx.models[self.src], ctx.models[self.dst]
-            with src.averaged():
-                _copy(src.module, dst.module, float(self.mix), self)
-        ctx.log({f"version/{self.dst}": self._version(ctx)})
+            self._do(ctx)
+            return batch
+        report: Mapping[str, float] = ctx.last.get("report", {})
+        ctx.log({f"version/{self.dst}": report.get(f"version/{self.dst}", 0)})
         return batch
 
-    def _version(self, ctx: Context) -> float:
-        if self._due(ctx):
-            return int(ctx.time.run_step) + 1
-        report: Mapping[str, float] = ctx.last.get("report", {})
-        return report.get(f"version/{self.dst}", 0)
+    def close(self, ctx: Context) -> None:
+        """Copy, if that is to be done at the end."""
+        if self.every == AT_END:
+            self._do(ctx)
+
+    def _do(self, ctx: Context) -> None:
+        src, dst = ctx.models[self.src], ctx.models[self.dst]
+        with src.averaged():
+            _copy(src.module, dst.module, float(self.mix), self)
+        ctx.log({f"version/{self.dst}": int(ctx.time.run_step) + 1})
 
     def _due(self, ctx: Context) -> bool:
         done = int(ctx.time.step) + 1

@@ -14,7 +14,7 @@ from thalweg.core.protocols import Context, Foreseen, Schedule
 from thalweg.core.recipe import CopyOf, Phase, Recipe
 from thalweg.core.time import Time
 from thalweg.core.tree import at
-from thalweg.errors import RecipeError
+from thalweg.errors import DataError, RecipeError
 
 __all__ = ["Plan", "Share", "plan"]
 
@@ -100,6 +100,19 @@ def _start(recipe: Recipe, phase: Phase, dials: Dials) -> None:
     live = dials.live(time)
     if isinstance(live.source, Foreseen):  # others may need models to start
         live.source.start(Context(time, recipe.seed, int(live.rows)))
+        _check_size(live.source, phase, time)
+
+
+def _check_size(source: Foreseen, phase: Phase, time: Time) -> None:
+    """Refuse text that does not fill one row; what is only measured on may be as short as it is."""
+    size, part = sum(source.sizes.values()), float(sum(source.shares(time).values()))
+    if 0 < size < source.row_tokens * part:
+        raise DataError(
+            f"a source of {size} targets, less than one row of {source.row_tokens}",
+            expected="text for one row or more",
+            where=f"{phase.name}.source",
+            write=f"length={size}, or more text",
+        )
 
 
 def _shares(phase: Phase, dials: Dials, first: int) -> dict[str, Share]:

@@ -201,6 +201,8 @@ class Scored(NamedTuple):
     """float32 [R, T]: of each distribution, nats, differentiable; None unless it was asked for."""
     routing: "tuple[Routing, ...]" = ()
     """Of each layer with experts; empty unless it was asked for."""
+    hidden: "torch.Tensor | None" = None
+    """[R, T, D]: what the head multiplies, differentiable; None unless it was asked for."""
 
 
 class Objective(Protocol):

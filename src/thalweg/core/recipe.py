@@ -9,7 +9,7 @@ from thalweg.core.time import Span, share
 from thalweg.core.tree import flatten
 from thalweg.errors import ColumnError, DialError, RecipeError, did_you_mean
 
-__all__ = ["Compute", "CopyOf", "Phase", "Recipe", "Saves", "check"]
+__all__ = ["Compute", "CopyOf", "Phase", "Recipe", "Saves", "check", "origin"]
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,22 @@ class Recipe:
     saves: Saves = Saves()
 
 
+def origin(recipe: Recipe, model: str) -> tuple[str, ModelSpec]:
+    """Return the name and the spec of what a model is a copy of, in the end."""
+    spec = recipe.models[model]
+    while isinstance(spec, CopyOf):
+        model, spec = spec.model, recipe.models[spec.model]
+    return model, spec
+
+
 def check(recipe: Recipe) -> None:
     """Refuse a recipe that cannot run, before anything is built.
 
     Raises:
         RecipeError: No phases or models, names used twice, a move names an unknown model, a batch
             that is not a positive number of rows.
-        ColumnError: A move needs a column that nothing before it makes.
+        ColumnError: A move needs a column that nothing before it makes, or counts rows in which it
+            is only filled in.
         DialError: A number is not a number, or a plain function stands where a schedule belongs.
     """
     for path, value in flatten(recipe).items():
@@ -100,8 +109,13 @@ def check(recipe: Recipe) -> None:
         raise RecipeError(
             "no models", expected="one or more", where="Recipe.models", write='{"policy": ...}'
         )
+    from thalweg.core.grow import check_growth  # need torch, which writing a recipe does not
+    from thalweg.core.join import check_counts
+
     for phase in recipe.phases:
         _check_phase(phase, recipe.models)
+        check_counts(phase.source, phase.do, phase.name)
+    check_growth(recipe)
 
 
 def _check_phase(phase: Phase, models: Mapping[str, ModelSpec | CopyOf]) -> None:

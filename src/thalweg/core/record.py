@@ -7,8 +7,8 @@ import re
 import shutil
 import sys
 import time as clock
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,8 @@ Watcher = Callable[[Mapping[str, float], Mapping[str, float]], None]
 """Called after each step on the main rank with the report and the timing."""
 
 FILES = ("history.jsonl", "timing.jsonl", "trials.jsonl", "samples.jsonl")
+FLUSH_SECONDS = 0.5
+"""Lines reach the disk this often, and before every checkpoint: a resume reads none behind it."""
 
 
 class RunFolder:
@@ -48,7 +50,7 @@ class RunFolder:
         path: The folder; it exists.
         recipe: For the distances between checkpoints.
         world: The ranks.
-        flops: Training FLOPs of a target token; 0 if unknown.
+        flops: Training FLOPs of a target token, by phase; none, or 0, if unknown.
         peak: FLOP/s of all devices together; 0 if unknown.
         watchers: Progress line, sinks.
         interrupted: Whether somebody asked the run to end.
@@ -60,7 +62,7 @@ class RunFolder:
         recipe: Recipe,
         world: World,
         *,
-        flops: float = 0.0,
+        flops: Sequence[float] = (),
         peak: float = 0.0,
         watchers: Sequence[Watcher] = (),
         interrupted: Callable[[], bool] = lambda: False,
@@ -78,6 +80,7 @@ class RunFolder:
         self._begin = clock.perf_counter()
         self._tokens = 0
         self._memory = 0
+        self._flushed = 0.0
         self._saved = -1
         self._distances: dict[int, tuple[int, int]] = {}
 
@@ -115,6 +118,9 @@ class RunFolder:
         timing = self._timing(state, seconds)
         self._line("history.jsonl", {"step": state.run_step, **report})
         self._line("timing.jsonl", timing)
+        if timing["elapsed"] - self._flushed > FLUSH_SECONDS:
+            self._flush()
+            self._flushed = timing["elapsed"]
         for watch in self._watchers:
             watch({"step": state.run_step, **report}, timing)
 
@@ -204,32 +210,41 @@ class RunFolder:
         self._tokens = state.run_tokens
         if state.run_step % 16 == 1 or not self._memory:  # asking takes a tenth of a millisecond
             self._memory = memory_bytes(self._world.device.type)
-        known = rate > 0 and self._peak > 0 and self._flops > 0
+        flops = self._flops[state.phase] if self._flops else 0.0
+        known = rate > 0 and self._peak > 0 and flops > 0
         return {
             "step": state.run_step,
             "seconds": round(seconds, 6),
             "tokens_per_second": round(rate, 2),
-            "utilisation": round(rate * self._flops / self._peak, 4) if known else None,
+            "utilisation": round(rate * flops / self._peak, 4) if known else None,
             "memory_bytes": self._memory,
             "elapsed": round(clock.perf_counter() - self._begin, 3),
         }
 
     def _line(self, name: str, row: Mapping[str, Any]) -> None:
-        file = self._files[name]
+        with self._room_for(name):
+            self._files[name].write(json.dumps(row) + "\n")
+
+    def _flush(self) -> None:
+        for name, file in self._files.items():
+            with self._room_for(name):
+                file.flush()
+
+    @contextmanager
+    def _room_for(self, name: str) -> Iterator[None]:
         try:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
+            yield
         except OSError as error:
             raise StateError(
                 f"{name} cannot be written: {error}",
-                expected="room on the disk; what was written before is whole",
+                expected="room on the disk; what the last checkpoint covers is whole",
                 where=str(self.path),
                 write=f"make room, then: thalweg resume {self.path.name}",
             ) from error
 
     def _lengths(self) -> dict[str, int]:
+        self._flush()
         for file in self._files.values():
-            file.flush()
             os.fsync(file.fileno())
         return {name: (self.path / name).stat().st_size for name in self._files}
 

@@ -21,6 +21,7 @@ from thalweg.core.checkpoint import (
     read_state,
     write_file,
 )
+from thalweg.core.grow import Grow, models_at
 from thalweg.core.learner import Learner
 from thalweg.core.loop import Bench, run
 from thalweg.core.machine import peak_flops
@@ -28,7 +29,7 @@ from thalweg.core.moves import Learn
 from thalweg.core.names import finder
 from thalweg.core.plan import Plan, plan
 from thalweg.core.protocols import Foreseen
-from thalweg.core.recipe import CopyOf, Recipe, check
+from thalweg.core.recipe import Recipe, check, origin
 from thalweg.core.record import RunFolder, Watcher
 from thalweg.core.rng import key_seed
 from thalweg.core.state import RunState
@@ -101,10 +102,10 @@ def resume(folder: Path, session: Session = Session()) -> RunState:
         saved = read_state(path) if path is not None else {}
         if saved:
             _same_recipe(saved["recipe"], json.loads((folder / "recipe.json").read_text()), folder)
-        learners = build_learners(recipe, world)
+        state = RunState.from_json(saved["state"]) if saved else RunState()
+        learners = build_learners(recipe, world, state)
         if path is not None:
             fill_learners(path, learners, world, finder(file))
-        state = RunState.from_json(saved["state"]) if saved else RunState()
         session.warn(f"resuming {folder.name} at step {state.run_step}")
         return _go(recipe, folder, world, learners, state, saved, file, session)
 
@@ -137,17 +138,22 @@ def open_run(folder: Path) -> tuple[Recipe, Path | None]:
     return recipe, known
 
 
-def build_learners(recipe: Recipe, world: World) -> dict[str, Learner]:
-    """Build every model of a recipe in its world, weights drawn from the seed and the name."""
+def build_learners(
+    recipe: Recipe, world: World, state: RunState = RunState()
+) -> dict[str, Learner]:
+    """Build every model of a recipe in its world, weights drawn from the seed and the name.
+
+    Args:
+        recipe: The recipe.
+        world: The ranks.
+        state: Where the run is: models that have grown have the architecture of that moment.
+    """
     compute = recipe.compute
     auto = torch.bfloat16 if world.device.type == "cuda" else torch.float32
     dtypes = {"auto": auto, "float32": torch.float32, "bfloat16": torch.bfloat16}
     learners = {}
-    for name, spec in recipe.models.items():
-        source = name
-        while isinstance(spec, CopyOf):
-            source, spec = spec.model, recipe.models[spec.model]
-        module = spec.build(key_seed(recipe.seed, "model", source))
+    for name, spec in models_at(recipe, state.phase, state.step).items():
+        module = spec.build(key_seed(recipe.seed, "model", origin(recipe, name)[0]))
         learners[name] = Learner(
             name, module, world, dtype=dtypes[compute.dtype], compiled=compute.compile
         )
@@ -165,7 +171,7 @@ def _go(
     session: Session,
 ) -> RunState:
     info = json.loads((folder / "recipe.json").read_text())
-    flops = sum(float(model["flops_per_token"]) for model in info["models"].values())
+    flops = _flops(info["models"], recipe)
     some = next(iter(learners.values()))
     peak = peak_flops(world.device.type, some.dtype) * world.size if world.main else 0.0
     watchers = [make() for make in session.watchers] if world.main else []
@@ -216,7 +222,30 @@ def _create(
         write_file(made / "recipe.json", json.dumps(about, indent=1))
 
 
-def _facts(name: str, learner: Learner, recipe: Recipe) -> dict[str, float]:
+def _facts(name: str, learner: Learner, recipe: Recipe) -> dict[str, Any]:
+    """Return what a model costs, and what it costs from each phase on in which it grows."""
+    stages = [
+        {"phase": phase.name, **_size(name, Learner(name, move.to.build(0), World()), recipe)}
+        for phase in recipe.phases
+        for move in phase.do
+        if isinstance(move, Grow) and move.model == name
+    ]
+    return _size(name, learner, recipe) | ({"stages": stages} if stages else {})
+
+
+def _flops(models: Mapping[str, Any], recipe: Recipe) -> list[float]:
+    """Return the training FLOPs of a target token in each phase."""
+    totals = [0.0] * len(recipe.phases)
+    for facts in models.values():
+        now = float(facts["flops_per_token"])
+        grown = {stage["phase"]: stage["flops_per_token"] for stage in facts.get("stages", ())}
+        for number, phase in enumerate(recipe.phases):
+            now = float(grown.get(phase.name, now))
+            totals[number] += now
+    return totals
+
+
+def _size(name: str, learner: Learner, recipe: Recipe) -> dict[str, float]:
     learns = {m.model for phase in recipe.phases for m in phase.do if isinstance(m, Learn)}
     sources = [phase.source for phase in recipe.phases]
     length = max((s.row_tokens for s in sources if isinstance(s, Foreseen)), default=0)

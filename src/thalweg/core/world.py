@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from thalweg.core.batch import Batch, is_weight
 from thalweg.core.rng import key_seed
@@ -194,6 +195,15 @@ class World:
         finally:
             for generator, state in zip(generators, before, strict=True):
                 generator.set_state(state)
+
+    @torch.no_grad()
+    def fill(self, tensor: torch.Tensor, whole: torch.Tensor) -> None:
+        """Overwrite a tensor, sharded or not, by one that every rank holds whole."""
+        whole = whole.to(tensor.device)
+        if isinstance(tensor, DTensor):
+            mesh, where = tensor.device_mesh, tensor.placements
+            whole = distribute_tensor(whole, mesh, where, src_data_rank=None)
+        tensor.copy_(whole)
 
     def barrier(self) -> None:
         """Wait for every rank."""

@@ -5,18 +5,22 @@ corpus, pairs        a store -> rows                        pack, order
 score                a number for each document             lqs, regress, duplicates
 select, orders       scores -> which documents, in which order
 ordered              a store -> rows of chosen documents
-weights              sizes, budget, utilities -> weights    medu
-mixture              several sources -> one
+weights              sizes, budget, utilities -> weights    medu, ledger
+mixture, selection   several sources -> one; its plan for another loader
 cut, replay, markers row length as a dial; general text; tags
-biographies          people who do not exist, to count what a model knows
+count_grams, grams   frequent n-grams, and the longest that ends at each position
+biographies, lives   people who do not exist, to count what a model knows
 """
 
 from thalweg.data.biographies import Biographies
 from thalweg.data.build import Built, build, home_folder
 from thalweg.data.chat import PLAIN_TEMPLATE, build_pairs, build_preferences
 from thalweg.data.corpus import Corpus
+from thalweg.data.count_grams import count_grams
 from thalweg.data.cut import Cut
 from thalweg.data.duplicates import contaminated, near_duplicates
+from thalweg.data.grams import Grams, open_grams
+from thalweg.data.lives import Lives
 from thalweg.data.markers import Markers, marked
 from thalweg.data.medu import medu
 from thalweg.data.mixture import Mixture
@@ -59,6 +63,8 @@ __all__ = [
     "Cut",
     "Document",
     "Folded",
+    "Grams",
+    "Lives",
     "Markers",
     "Mixture",
     "Ordered",
@@ -80,6 +86,7 @@ __all__ = [
     "build_preferences",
     "byte_tokenizer",
     "contaminated",
+    "count_grams",
     "cycle",
     "documents",
     "home_folder",
@@ -88,6 +95,7 @@ __all__ = [
     "mean_loss",
     "medu",
     "near_duplicates",
+    "open_grams",
     "open_scores",
     "open_store",
     "perplexity",

@@ -13,10 +13,10 @@ Source: arXiv:2404.05405, section 2 and Definition 4.3.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import log2
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -28,12 +28,23 @@ from thalweg.core.time import Time
 from thalweg.data.order import order_key, permute
 from thalweg.errors import DataError
 
-__all__ = ["Biographies"]
+__all__ = ["Asked", "Biographies"]
 
 # N people, R rows, T tokens of a row, K attributes, C chunks of a value.
 
 START = 0
-"""The token before every name."""
+"""The token before every name, unless people are tagged."""
+
+
+class Asked(NamedTuple):
+    """People to ask a model about."""
+
+    batch: Batch
+    """A row each, worded in one fixed way."""
+    names_RT: torch.Tensor
+    """bool [R, T - 1]: targets of the name."""
+    values_RT: torch.Tensor
+    """bool [R, T - 1]: targets of what there is to know."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,9 @@ class Biographies:
     """Which people."""
     shuffle: bool = True
     """Whether rows and attributes come in a new order at every exposure, or as they were made."""
+    tagged: bool = False
+    """Whether rows begin with a token of their own, the last id, instead of the common one: what
+    tells a model which source it reads."""
     name: str = "people"
     """What the log calls it."""
 
@@ -94,7 +108,7 @@ class Biographies:
     @property
     def vocabulary(self) -> int:
         """Number of token ids: start, labels, tokens of names, tokens of values; all occur."""
-        return 1 + self.attributes + self.name_choices + self.choices
+        return 1 + self.attributes + self.name_choices + self.choices + int(self.tagged)
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -148,10 +162,19 @@ class Biographies:
         }
         return Batch(columns), {"row": first + ctx.rows}
 
+    def asked(self, rows: int, ctx: Context) -> Asked:
+        """Return the first people in a fixed order, and which targets are names and values."""
+        fixed = replace(self, shuffle=False)
+        batch, _ = fixed.next({"row": 0}, replace(ctx, rows=min(rows, self.people)))
+        values_T = torch.from_numpy(self.value_targets)
+        names_T = torch.arange(self.row_tokens) < self.name_tokens
+        shape = (batch.rows, self.row_tokens)
+        return Asked(batch, names_T.expand(shape), values_T.expand(shape))
+
     def _rows(self, person_R: np.ndarray, order_RK: np.ndarray) -> np.ndarray:
         """Return int64 [R, T]."""
         name_Nn, value_NKC = _people(self)
-        start_R1 = np.full((len(person_R), 1), START)
+        start_R1 = np.full((len(person_R), 1), self.vocabulary - 1 if self.tagged else START)
         value_RKC = np.take_along_axis(value_NKC[person_R], order_RK[:, :, None], axis=1)
         facts_RKC = np.concatenate([1 + order_RK[:, :, None], value_RKC], axis=2)
         flat_RA = facts_RKC.reshape(len(person_R), -1)

@@ -10,13 +10,12 @@ Source: arXiv:2501.11747 (MEDU). The five levels are the paper's; their even spa
 and the wording of the prompts are ours.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from thalweg.data.ledger import Ledger, key_of
 from thalweg.errors import DataError
 
 __all__ = ["DESCRIBE", "LEVELS", "RATE", "Ratings", "level_of", "medu"]
@@ -132,32 +131,22 @@ class _Asker:
 
     def __init__(self, ask: Callable[[str], str], cache: Path) -> None:
         self.asked = self.sent = self.received = 0
-        self._ask, self._cache = ask, cache
-        lines = cache.read_text("utf-8").splitlines() if cache.exists() else []
-        self._known: dict[str, str] = {}
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:  # the last line of a killed call
-                continue
-            self._known[row["prompt"]] = row["answer"]
+        self._ask, self._ledger = ask, Ledger(cache)
 
     def __call__(self, prompt: str) -> str:
-        key = hashlib.blake2b(prompt.encode(), digest_size=16).hexdigest()
-        if key not in self._known:
+        key = key_of(prompt)
+        if not self._ledger.known(key):
             answer = self._ask(prompt)
             self.asked, self.sent = self.asked + 1, self.sent + len(prompt)
             self.received += len(answer)
-            with open(self._cache, "a", encoding="utf-8") as out:
-                out.write(json.dumps({"prompt": key, "answer": answer}) + "\n")
-            self._known[key] = answer
-        return self._known[key]
+            self._ledger.add(key, {"answer": answer})
+        return str(self._ledger.known(key)[0]["answer"])
 
     def cost(self, price: tuple[float, float] | None) -> str:
         """Return what was asked, in a line; a token is taken as 4 characters."""
         tokens = self.sent / 4, self.received / 4
         text = (
-            f"{self.asked} prompts asked, {len(self._known) - self.asked} known before; about "
+            f"{self.asked} prompts asked, {len(self._ledger) - self.asked} known before; about "
             f"{tokens[0]:,.0f} tokens sent and {tokens[1]:,.0f} received"
         )
         if price is None:

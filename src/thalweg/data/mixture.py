@@ -8,7 +8,11 @@ rounded twice, and a resumed run cannot break a tie the other way.
 
 How far counts are from their targets, in rows: never a whole row too many. Too few by at most
 0.5, 0.83, 1.08, 1.28 for 2, 3, 4, 5 sources (H_n - 1, reached only by weights that react to every
-row); under constant, ramped or random weights at most about 1 has been seen for up to 100.
+row); under constant, ramped or random weights at most about 1 has been seen for up to 100. Whole
+groups (`Rollouts`) come a group at a time, never a group too many; where one does not fit into the
+rows left of a batch, single rows of the others fill it and the group comes in the next.
+
+Where a row lacks a column of another source, it has the neutral value of the table of columns.
 
 Source: the rule of Megatron-LM's blended dataset, with its constant target w*i replaced by the
 integral. The bound is that of the cup game with the fullest cup emptied.
@@ -17,17 +21,19 @@ integral. The bound is that of the cup game with the fullest cup emptied.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from math import gcd
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from thalweg.core.batch import Batch
+from thalweg.core.join import Joined, check_columns, filled, joined
 from thalweg.core.protocols import Context, Dial, Foreseen, Source, State
 from thalweg.core.time import Time
-from thalweg.data.rows import is_limited
-from thalweg.errors import ColumnError, DataError, DialError, RecipeError, StateError, did_you_mean
+from thalweg.data.rows import block_of, is_limited
+from thalweg.errors import DataError, DialError, RecipeError, StateError, did_you_mean
 
-__all__ = ["UNIT", "Mixture", "Shared", "share_rows", "units"]
+__all__ = ["UNIT", "Mixture", "Shared", "share_rows", "units", "weights_at"]
 
 UNIT = 1 << 32
 """What the integer weights sum to."""
@@ -64,7 +70,13 @@ def units(weights: Sequence[float], names: Sequence[str] | None = None) -> np.nd
     return _units(tuple(weights), tuple(names or map(str, range(len(weights)))))
 
 
-def share_rows(weights: np.ndarray, owed: Sequence[int], rows: int, room: Sequence[int]) -> Shared:
+def share_rows(
+    weights: np.ndarray,
+    owed: Sequence[int],
+    rows: int,
+    room: Sequence[int],
+    blocks: Sequence[int] | None = None,
+) -> Shared:
     """Give rows to sources by the largest-deficit rule.
 
     A source without room gets nothing; its weight goes to the others in their proportions.
@@ -74,28 +86,32 @@ def share_rows(weights: np.ndarray, owed: Sequence[int], rows: int, room: Sequen
         owed: [n], in 1/2^32 rows: what each source is owed so far.
         rows: Rows to give.
         room: [n], rows each source can still give.
+        blocks: [n], rows that each source gives at a time; None: 1 each.
 
     Raises:
-        DataError: No source with weight has room left.
+        DataError: No source with weight has room left, or blocks do not fill the rows.
 
     Example:
         >>> share_rows(units([2, 1]), [0, 0], 6, [9, 9]).order.tolist()
         [0, 1, 0, 0, 1, 0]
     """
-    left, debt = list(room), np.array(owed, np.int64)
-    order = np.empty(rows, np.int64)
-    flow = weights
-    if 0 in left:
-        flow = _open_only(weights, left, debt)
-    for row in range(rows):
-        debt += flow
-        best = int(debt.argmax())
-        debt[best] -= UNIT
-        order[row] = best
-        left[best] -= 1
-        if left[best] == 0 and row + 1 < rows:
-            flow = _open_only(weights, left, debt)
-    return Shared(order, [0 if one < _NEVER // 2 else one for one in debt.tolist()])
+    left, debt, order = list(room), list(owed), list[int]()
+    sizes = [1] * len(left) if blocks is None else list(blocks)
+    flow, shut = weights.tolist(), any(has < size for has, size in zip(left, sizes, strict=True))
+    if shut:
+        flow = _open_only(weights, left, sizes, debt)
+    while len(order) < rows:
+        debt = [one + more for one, more in zip(debt, flow, strict=True)]
+        best = debt.index(max(debt))
+        if sizes[best] > 1:
+            best = _fitting(debt, flow, sizes, rows - len(order), best)
+            debt = [d + (sizes[best] - 1) * f for d, f in zip(debt, flow, strict=True)]
+        debt[best] -= sizes[best] * UNIT
+        order += [best] * sizes[best]
+        left[best] -= sizes[best]
+        if left[best] < sizes[best] and len(order) < rows:
+            flow = _open_only(weights, left, sizes, debt)
+    return Shared(np.array(order, np.int64), [0 if one < _NEVER // 2 else one for one in debt])
 
 
 @dataclass(frozen=True)
@@ -117,8 +133,20 @@ class Mixture:
 
     @property
     def makes(self) -> tuple[str, ...]:
-        """Columns of every batch: those of its sources, which agree."""
-        return next(iter(self.sources.values())).makes
+        """Columns of every batch: those of all its sources."""
+        return tuple(dict.fromkeys(name for s in self.sources.values() for name in s.makes))
+
+    @property
+    def partial(self) -> tuple[str, ...]:
+        """Columns that some of its sources do not make; their rows have neutral values."""
+        inner = {n for s in self.sources.values() if isinstance(s, Joined) for n in s.partial}
+        lacks = (set(self.makes) - set(source.makes) for source in self.sources.values())
+        return tuple(sorted(inner.union(*lacks)))
+
+    @property
+    def block(self) -> int:
+        """Rows it must be asked for, or a multiple: 1 as soon as a source gives single rows."""
+        return gcd(*(block_of(source) for source in self.sources.values()))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -146,7 +174,7 @@ class Mixture:
 
     def shares(self, time: Time) -> Mapping[str, np.ndarray]:
         """Return the planned share of each name, in the shape of `time.step`; none runs out."""
-        weights = _values(self.weights, time, tuple(self.sources))
+        weights = weights_at(self.weights, time, tuple(self.sources))
         stacked = np.stack(np.broadcast_arrays(time.step, *weights.values())[1:])
         _check_all(stacked, tuple(self.sources))
         planned: dict[str, np.ndarray] = {}
@@ -165,7 +193,7 @@ class Mixture:
 
         Raises:
             RecipeError: No source, or sources whose rows differ in length.
-            ColumnError: Sources whose columns differ.
+            ColumnError: A source lacks a column that has no neutral value.
             DialError: Weights that are negative, not finite, all zero, or of other names.
             DataError: A source with less text than one row.
         """
@@ -200,7 +228,7 @@ class Mixture:
                 batch, states[key] = source.next(states[key], replace(ctx, rows=count))
                 batches.append(batch.plus({"source": batch["source"] + first}) if first else batch)
             first += len(source.names)
-        whole = Batch.cat(batches) if len(batches) > 1 else batches[0]
+        whole = filled(joined(batches) if len(batches) > 1 else batches[0], self.makes)
         if [batch.rows for batch in batches] == [count for count in counts if count]:
             whole = whole.take(np.argsort(np.argsort(order, kind="stable"), kind="stable"))
         return whole, {**after, "sources": states}
@@ -209,7 +237,8 @@ class Mixture:
         if list(state["sources"]) != list(self.sources):
             raise _other_sources(list(state["sources"]), list(self.sources))
         rooms = self._rooms(state, ctx)
-        shared = share_rows(self._units(ctx.time), state["owed"], ctx.rows, rooms)
+        blocks = [block_of(source) for source in self.sources.values()]
+        shared = share_rows(self._units(ctx.time), state["owed"], ctx.rows, rooms, blocks)
         counts = np.bincount(shared.order, minlength=len(self.sources)).tolist()
         given = [old + new for old, new in zip(state["given"], counts, strict=True)]
         return shared.order, counts, {"owed": shared.owed, "given": given}
@@ -241,12 +270,21 @@ class Mixture:
                 )
 
     def _units(self, time: Time) -> np.ndarray:
-        weights = _values(self.weights, time, tuple(self.sources)).values()
+        weights = weights_at(self.weights, time, tuple(self.sources)).values()
         return units([float(weight) for weight in weights], tuple(self.sources))
 
 
-def _values(weights: Dial, time: Time, names: tuple[str, ...]) -> Mapping[str, Any]:
-    """Return weights without schedules; the loop has frozen them already, others may not have."""
+def weights_at(weights: Dial, time: Time, names: tuple[str, ...]) -> Mapping[str, Any]:
+    """Return weights without schedules; the loop has frozen them already, others may not have.
+
+    Args:
+        weights: As `Mixture.weights`.
+        time: When; for a plan, all moments at once.
+        names: Of the sources.
+
+    Raises:
+        DialError: Weights of other names.
+    """
     found = weights(time) if callable(weights) else weights
     if not isinstance(found, Mapping) or set(found) != set(names):
         raise _wrong_names(found, names)
@@ -300,9 +338,26 @@ def _units(weights: tuple[float, ...], names: tuple[str, ...]) -> np.ndarray:
     return out
 
 
-def _open_only(weights: np.ndarray, room: Sequence[int], debt: np.ndarray) -> np.ndarray:
+def _fitting(debt: list[int], flow: list[int], sizes: Sequence[int], rows: int, best: int) -> int:
+    """Return the source that is owed most of those whose block fits into the rows left."""
+    if sizes[best] <= rows:
+        return best
+    fits = [s for s, size in enumerate(sizes) if size <= rows and flow[s] > 0]
+    if not fits:
+        raise DataError(
+            f"{rows} rows left for sources that give {list(sizes)} rows at a time",
+            expected="a batch that whole groups fill, or a source with weight for single rows",
+            where="Mixture",
+            write="rows that are a multiple of the group",
+        )
+    return max(fits, key=lambda source: debt[source])
+
+
+def _open_only(
+    weights: np.ndarray, room: Sequence[int], sizes: Sequence[int], debt: list[int]
+) -> list[int]:
     """Shut sources without room: mark them in `debt`, return the weights of the others."""
-    has_room = np.array(room) > 0
+    has_room = np.array(room) >= np.array(sizes)
     if not (weights * has_room).any():
         raise DataError(
             "no rows left: every source with a weight above 0 has given all its epochs",
@@ -310,8 +365,8 @@ def _open_only(weights: np.ndarray, room: Sequence[int], debt: np.ndarray) -> np
             where="Mixture",
             write="fewer steps or rows, a larger max_epochs on a source, or max_epochs=None",
         )
-    debt[~has_room] = _NEVER
-    return units((weights * has_room).astype(float).tolist())
+    debt[:] = [one if open else _NEVER for one, open in zip(debt, has_room, strict=True)]
+    return cast(list[int], units((weights * has_room).astype(float).tolist()).tolist())
 
 
 def _check_sources(sources: Mapping[str, Source]) -> None:
@@ -322,14 +377,7 @@ def _check_sources(sources: Mapping[str, Source]) -> None:
             where="Mixture.sources",
             write="Mixture({'web': Corpus(...), 'code': Corpus(...)}, {'web': 3, 'code': 1})",
         )
-    makes = {name: sorted(source.makes) for name, source in sources.items()}
-    if any(columns != next(iter(makes.values())) for columns in makes.values()):
-        raise ColumnError(
-            f"sources that make different columns: {makes}",
-            expected="the same columns from every source of a mixture",
-            where="Mixture.sources",
-            write="the same mask_documents on every Corpus",
-        )
+    check_columns({n: s.makes for n, s in sources.items()}, "Mixture.sources")
     lengths = {n: s.row_tokens for n, s in sources.items() if isinstance(s, Foreseen)}
     if len(set(lengths.values())) > 1:
         raise RecipeError(

@@ -10,6 +10,8 @@ __all__ = [
     "Limited",
     "Overlong",
     "Sizes",
+    "Whole",
+    "block_of",
     "check_epochs",
     "check_fingerprint",
     "check_length",
@@ -42,6 +44,21 @@ class Limited(Protocol):
     def room(self, state: State, ctx: Context) -> int:
         """Return how many of `ctx.rows` rows can still be given."""
         ...
+
+
+@runtime_checkable
+class Whole(Protocol):
+    """A source that gives rows in whole blocks only, such as groups of answers to one prompt."""
+
+    @property
+    def block(self) -> int:
+        """Return how many rows it must be asked for, or a multiple of them."""
+        ...
+
+
+def block_of(source: Source) -> int:
+    """Return the rows of a block: 1 for a source that gives any number."""
+    return source.block if isinstance(source, Whole) else 1
 
 
 class _LimitedSource(Limited, Source, Protocol): ...

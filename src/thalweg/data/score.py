@@ -32,6 +32,7 @@ __all__ = [
     "Scores",
     "coefficient_of_variation",
     "groups",
+    "history_score",
     "lengths",
     "mean_loss",
     "open_scores",
@@ -215,6 +216,26 @@ def mean_loss(model: nn.Module, *, length: int = 1024, tokens: int = 16384) -> M
         return out
 
     return measure
+
+
+def history_score(history: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return how much the success on each problem varied over a run: its standard deviation.
+
+    Those that vary most are worth training on first.
+
+    Args:
+        history: For each problem, its share of right answers in each epoch; of any lengths.
+
+    Returns:
+        float64 [problems].
+
+    Source: arXiv:2504.20571, section 2 (historical variance score).
+
+    Example:
+        >>> history_score([[0.0, 1.0], [0.5, 0.5, 0.5]]).tolist()
+        [0.5, 0.0]
+    """
+    return np.array([float(np.std(rates)) for rates in history])
 
 
 def perplexity(model: nn.Module, *, length: int = 1024, tokens: int = 16384) -> Measure:

@@ -9,8 +9,11 @@
 Every document is preceded by the end-of-text: that id opens the document and is, for a model, the
 target that ends the document before it.
 
-Two foreign layouts are read in place: a flat `.npy` of ids, and Megatron's `.bin` with its `.idx`.
-Their fingerprint covers the size and 4,096-byte samples, not every byte: they can be terabytes.
+Foreign layouts are read in place: a flat `.npy` of ids; dolma's, which is one without a header
+beside a table of documents (`.csv.gz`); Megatron's `.bin` with its `.idx`; datatrove's `.ds` with
+its `.ds.index` and, if there is one, `.ds.loss`. The last three say where documents begin, but not
+which id ends a text. Fingerprints of foreign stores cover the size and 4,096-byte samples of every
+file, not every byte: they can be terabytes.
 """
 
 import hashlib
@@ -22,6 +25,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import csv
 
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer
 from thalweg.errors import DataError, did_you_mean
@@ -31,6 +36,9 @@ __all__ = ["STORE_VERSION", "Store", "open_store"]
 STORE_VERSION = 1
 """Version of the layout above."""
 
+_COPY = "copy both files again: one is cut off, or they do not belong together"
+_WIDTHS = {2: "<u2", 4: "<u4", 8: "<u8"}
+"""Bytes of a token -> its type, where the layout does not say it."""
 _MEGATRON_MAGIC = b"MMIDIDX\x00\x00"
 _MEGATRON_TYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
 
@@ -100,7 +108,8 @@ def open_store(path: str | Path) -> Store:
     """Return the store at a path; opened once per process and version of the file.
 
     Args:
-        path: A folder made by `build`, a flat `.npy`, or Megatron's `.bin` or `.idx`.
+        path: A folder made by `build`, a flat `.npy`, dolma's `.npy`, Megatron's `.bin` or `.idx`,
+            or datatrove's `.ds`.
 
     Raises:
         DataError: Nothing there, an unknown layout, or a damaged store.
@@ -123,12 +132,14 @@ def _open(path: str, _changed: int) -> Store:
     if place.is_dir():
         return _open_own(place)
     if place.suffix == ".npy":
-        return _open_npy(place)
+        return _open_dolma(place) if _table_of(place).is_file() else _open_npy(place)
+    if place.suffix == ".ds":
+        return _open_datatrove(place)
     if place.suffix in (".bin", ".idx"):
         return _open_megatron(place)
     raise DataError(
         f"a store of an unknown kind: '{place.name}'",
-        expected="a folder made by build, a .npy of ids, or Megatron's .bin and .idx",
+        expected="a folder made by build, a .npy of ids, Megatron's .bin and .idx, or a .ds",
         where=path,
         write=f"build({path!r}) to make a store from text",
     )
@@ -176,14 +187,20 @@ def _open_own(folder: Path) -> Store:
     )
 
 
-def _mapped(file: Path, dtype: np.dtype[np.generic], count: int, offset: int = 0) -> np.ndarray:
+def _mapped(
+    file: Path,
+    dtype: np.dtype[np.generic],
+    count: int,
+    offset: int = 0,
+    write: str = "build(...) again from the text: this store is damaged",
+) -> np.ndarray:
     size = file.stat().st_size if file.is_file() else -1
     if size < offset + count * dtype.itemsize or (offset == 0 and size != count * dtype.itemsize):
         raise DataError(
             f"{file.name} has {size} bytes" if size >= 0 else f"no {file.name}",
             expected=f"{offset + count * dtype.itemsize} bytes ({count} of {dtype})",
             where=str(file),
-            write="build(...) again from the text: this store is damaged",
+            write=write,
         )
     if count == 0:
         return np.zeros(0, dtype)
@@ -227,9 +244,9 @@ def _open_megatron(file: Path) -> Store:
             write="the .idx that belongs to this .bin",
         )
     sequences, documents = struct.unpack("<QQ", start[18:])
-    sizes = _mapped(head, np.dtype("<i4"), sequences, 34)
-    pointers = _mapped(head, np.dtype("<i8"), sequences, 34 + 4 * sequences)
-    bounds = _mapped(head, np.dtype("<i8"), documents, 34 + 12 * sequences)
+    sizes = _mapped(head, np.dtype("<i4"), sequences, 34, _COPY)
+    pointers = _mapped(head, np.dtype("<i8"), sequences, 34 + 4 * sequences, _COPY)
+    bounds = _mapped(head, np.dtype("<i8"), documents, 34 + 12 * sequences, _COPY)
     dtype = np.dtype(_MEGATRON_TYPES[start[17]])
     ends = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
     if not np.array_equal(pointers, ends[:-1] * dtype.itemsize):
@@ -239,8 +256,66 @@ def _open_megatron(file: Path) -> Store:
             where=str(head),
             write="merge the parts again with Megatron's merge tool",
         )
-    tokens = _mapped(body, dtype, int(ends[-1]))
+    tokens = _mapped(body, dtype, int(ends[-1]), write=_COPY)
     return Store(body, tokens, ends[bounds], None, 0, 0, _sampled(head) + _sampled(body)[:8])
+
+
+def _open_datatrove(file: Path) -> Store:
+    index, flags = Path(f"{file}.index"), Path(f"{file}.loss")
+    if not index.is_file():
+        raise _missing(index)
+    ends = _mapped(index, np.dtype("<u8"), index.stat().st_size // 8, write=_COPY).astype(np.int64)
+    tokens = _tokens_to(file, index, ends)
+    learned = None
+    if flags.is_file():
+        learned = _mapped(flags, np.dtype("u1"), len(tokens), write=_COPY)
+    mark = _sampled(file) + _sampled(index)[:8] + (_sampled(flags)[:8] if flags.is_file() else "")
+    return Store(file, tokens, np.concatenate([[0], ends]), learned, 0, 0, mark)
+
+
+def _table_of(file: Path) -> Path:
+    """Return where dolma says which documents a file of tokens holds."""
+    return file.with_suffix(".csv.gz")
+
+
+def _open_dolma(file: Path) -> Store:
+    table = _table_of(file)
+    try:
+        found = csv.read_csv(
+            table,
+            read_options=csv.ReadOptions(column_names=["start", "end", "id", "src", "loc"]),
+            parse_options=csv.ParseOptions(newlines_in_values=True),
+            convert_options=csv.ConvertOptions(
+                include_columns=["start", "end"],
+                column_types={"start": pa.int64(), "end": pa.int64()},
+            ),
+        )
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _cut_off(table, str(error), "rows of start, end, id, src, loc") from error
+    starts, ends = (found[name].to_numpy() for name in ("start", "end"))
+    if not np.array_equal(starts, np.concatenate([[0], ends[:-1]])):
+        raise _cut_off(table, "documents that do not lie one behind the other", "end = next start")
+    tokens = _tokens_to(file, table, ends)
+    mark = _sampled(file) + _sampled(table)[:8]
+    return Store(file, tokens, np.concatenate([[0], ends]), None, 0, 0, mark)
+
+
+def _tokens_to(file: Path, index: Path, ends: np.ndarray) -> np.ndarray:
+    """Return the tokens of a file without a header; the last end tells how wide they are."""
+    if not file.is_file():
+        raise _missing(file)
+    size, count = file.stat().st_size, int(ends[-1]) if len(ends) else 0
+    if count <= 0 or (np.diff(ends, prepend=0) < 0).any():
+        given = "no document" if count <= 0 else "documents that end before they begin"
+        raise _cut_off(index, given, "ends of documents, in order")
+    width = size // count if size % count == 0 else 0
+    if width not in _WIDTHS:
+        raise _cut_off(file, f"{size} bytes for {count} tokens", "2, 4 or 8 bytes a token")
+    return _mapped(file, np.dtype(_WIDTHS[width]), count, write=_COPY)
+
+
+def _cut_off(file: Path, given: str, expected: str) -> DataError:
+    return DataError(f"{file.name}: {given}", expected=expected, where=str(file), write=_COPY)
 
 
 def _sampled(file: Path) -> str:

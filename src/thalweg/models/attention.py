@@ -19,9 +19,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-__all__ = ["Documents", "attention", "documents_for"]
+__all__ = ["Documents", "attention", "documents_for", "look"]
 
-# R rows, T positions, H query heads, G key heads (H is a multiple of G), d width of a head.
+# R rows, T positions, H query heads, G key heads (H is a multiple of G), d width of a head, e of a
+# value, J = H / G, S slots and C columns of a cache.
 
 Documents: TypeAlias = "torch.Tensor | BlockMask | None"
 """The document column int32 [R, T], what `documents_for` made of it, or None for one a row."""
@@ -93,6 +94,31 @@ def attention(
     return functional.scaled_dot_product_attention(
         q_RHTd, k_RGTd, v_RGTd, attn_mask=mask, enable_gqa=shared
     )
+
+
+def look(
+    q_SH1d: torch.Tensor,
+    k_SGCd: torch.Tensor,
+    v_SGCe: torch.Tensor,
+    hidden: torch.Tensor,
+    *,
+    scale: float,
+) -> torch.Tensor:
+    """Return the attention [S, H, 1, e] of one query a head on what a cache holds.
+
+    Args:
+        q_SH1d: Queries.
+        k_SGCd: Keys; query head h reads key head h // (H / G).
+        v_SGCe: Values, of any width.
+        hidden: Where not to look, bool [S, 1, 1, C].
+        scale: What scores are multiplied by.
+    """
+    slots, heads, _, width = q_SH1d.shape
+    groups = k_SGCd.shape[1]
+    q_SGJd = q_SH1d.reshape(slots, groups, heads // groups, width) * scale
+    scores_SGJC = (q_SGJd @ k_SGCd.transpose(-1, -2)).masked_fill(hidden, -torch.inf)
+    seen: torch.Tensor = scores_SGJC.softmax(-1) @ v_SGCe
+    return seen.view(slots, heads, 1, -1)
 
 
 def _visible(document_RT: torch.Tensor | None, length: int, device: torch.device) -> torch.Tensor:

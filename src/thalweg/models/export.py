@@ -16,7 +16,7 @@ from torch import nn
 from thalweg.core.protocols import ModelSpec
 from thalweg.errors import RecipeError
 from thalweg.models.hub import Pretrained
-from thalweg.models.layout import config_of, parts_of, rows_of
+from thalweg.models.layout import config_of, order_of, parts_of, rows_of
 from thalweg.models.lora import Lora
 from thalweg.models.transformer import Transformer
 from thalweg.models.wrapper import Wrapped
@@ -71,9 +71,10 @@ def export(
     shape = spec.transformer if isinstance(spec, Pretrained) else spec
     if not isinstance(shape, Transformer):
         raise _foreign(type(shape).__name__)
+    config = config_of(shape)
     tensors = _split(module, shape)
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    _write_json(place / "config.json", {**config_of(shape), **special, "dtype": dtype})
+    _write_json(place / "config.json", {**config, **special, "dtype": dtype})
     _write_json(place / "generation_config.json", {"_from_model_config": True, **special})
     _write_tensors(place, tensors, shard_bytes)
     return place
@@ -86,7 +87,8 @@ def _split(module: nn.Module, spec: Transformer) -> dict[str, torch.Tensor]:
         raise _foreign("one with or without '" + sorted(set(state) ^ set(names))[0] + "'")
     tensors: dict[str, torch.Tensor] = {}
     for name, parts in names.items():
-        whole = state[name].detach().cpu()
+        whole, order = state[name].detach().cpu(), order_of(spec, name)
+        whole = whole if order is None else whole[order.argsort()]
         stacked = whole.flatten(0, 1) if whole.ndim == 3 else whole
         pieces = torch.split(stacked, rows_of(spec, name))
         tensors |= {part: piece.contiguous() for part, piece in zip(parts, pieces, strict=True)}

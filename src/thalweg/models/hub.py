@@ -1,4 +1,4 @@
-"""Hugging Face folders in, by safetensors: Llama, Qwen2, Qwen3, Mixtral, OLMoE.
+"""Hugging Face folders in, by safetensors: the families of `layout`.
 
 `config.json` becomes a `Transformer`, the weights become float32 and fused.
 """
@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from thalweg.core.protocols import ModelSpec
 from thalweg.errors import DataError
-from thalweg.models.layout import parts_of, spec_from_config
+from thalweg.models.growth import DecoderGrowth
+from thalweg.models.layout import order_of, parts_of, spec_from_config
 from thalweg.models.transformer import Decoder, Transformer
 
 __all__ = ["Pretrained", "from_hub", "locate"]
@@ -19,7 +21,9 @@ __all__ = ["Pretrained", "from_hub", "locate"]
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A folder (or hub name) as a model: Llama, Qwen2, Qwen3, Mixtral, OLMoE or Qwen3-MoE.
+    """A folder (or hub name) as a model.
+
+    Llama, Qwen2, Qwen3, Arcee, Mixtral, OLMoE, Qwen3-MoE, PLM, or DeepSeek-V3 without experts.
 
     Raises:
         DataError: The folder has no configuration or weights, or does not exist.
@@ -43,6 +47,14 @@ class Pretrained:
     def positions(self) -> int:
         """Longest row it accepts."""
         return self.transformer.positions
+
+    def growth(self, to: ModelSpec) -> DecoderGrowth:
+        """Return the way to a larger decoder that computes the same.
+
+        Raises:
+            RecipeError: There is none.
+        """
+        return self.transformer.growth(to)
 
     def build(self, seed: int) -> Decoder:
         """Return the module with the folder's weights; the seed draws nothing."""
@@ -74,6 +86,9 @@ def from_hub(folder: str | Path) -> tuple[Transformer, dict[str, torch.Tensor]]:
         if missing:
             raise _broken(f"no tensor '{missing[0]}'", "every tensor of the configuration", place)
         ours[name] = torch.cat([theirs.pop(part).float() for part in parts])
+        order = order_of(spec, name)
+        if order is not None and len(order) == len(ours[name]):
+            ours[name] = ours[name][order]
     for name, parameter in Decoder(spec).named_parameters():
         if parameter.ndim == 3:  # experts, below each other
             ours[name] = ours[name].reshape(len(parameter), -1, ours[name].shape[-1])

@@ -1,19 +1,26 @@
 """How our decoder's configuration and tensors are named in Hugging Face folders.
 
-Six families share one layout: Llama (SmolLM2 is one), Qwen2 (a bias on queries, keys, values) and
-Qwen3 (queries and keys normalised a head); Mixtral, Qwen3-MoE and OLMoE (queries and keys
-normalised whole) with experts, one tensor each, which ours stack. What our decoder does not
+Nine families share one layout: Llama (SmolLM2 is one), Qwen2 (a bias on queries, keys, values),
+Qwen3 (queries and keys normalised a head) and Arcee (squared ReLU); Mixtral, Qwen3-MoE and OLMoE
+(queries and keys normalised whole) with experts, one tensor each, which ours stack; DeepSeek-V3 and
+PLM (squared ReLU) with latent attention, dense layers and whole queries. What our decoder does not
 compute (sliding windows, other activations, other rotary stretches) is refused, never approximated.
+
+transformers 5.23 has no PLM: its folders follow huggingface/transformers models/plm as published by
+its authors (names of tensors and options), which is DeepSeek-V3's attention and Arcee's layer.
 """
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
+
 from thalweg.errors import RecipeError
+from thalweg.models.latent import Latent
 from thalweg.models.moe import Moe
 from thalweg.models.transformer import Llama3Rope, Transformer
 
-__all__ = ["config_of", "parts_of", "rows_of", "spec_from_config"]
+__all__ = ["config_of", "order_of", "parts_of", "rows_of", "spec_from_config"]
 
 _FAMILIES = {
     "llama": "LlamaForCausalLM",
@@ -22,7 +29,12 @@ _FAMILIES = {
     "mixtral": "MixtralForCausalLM",
     "olmoe": "OlmoeForCausalLM",
     "qwen3_moe": "Qwen3MoeForCausalLM",
+    "arcee": "ArceeForCausalLM",
+    "deepseek_v3": "DeepseekV3ForCausalLM",
+    "plm": "PLMForCausalLM",
 }
+_LATENT = ("deepseek_v3", "plm")
+_SQUARED = ("arcee", "plm")
 _NORMALISED: dict[str, bool | Literal["whole"]] = {
     "qwen3": True,
     "qwen3_moe": True,
@@ -38,6 +50,10 @@ _LAYER = {  # one tensor of ours: the tensors of theirs, stacked along the rows
     "mlp_norm.weight": ("post_attention_layernorm.weight",),
     "gate_up.weight": ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
     "down.weight": ("mlp.down_proj.weight",),
+    "up.weight": ("mlp.up_proj.weight",),
+    "latent.qkv.weight": ("self_attn.q_proj.weight", "self_attn.kv_a_proj_with_mqa.weight"),
+    "latent.norm.weight": ("self_attn.kv_a_layernorm.weight",),
+    "latent.expand.weight": ("self_attn.kv_b_proj.weight",),
 }
 _MIXTURE = {  # gate, up, down of an expert
     "mixtral": ("block_sparse_moe", "w1", "w3", "w2"),
@@ -65,29 +81,20 @@ def spec_from_config(config: Mapping[str, Any], *, where: str = "config.json") -
     if family not in _FAMILIES:
         raise _unsupported(f"model_type '{family}'", "one of " + ", ".join(_FAMILIES), where)
     rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    for name, value, right in (
-        ("hidden_act", config.get("hidden_act", "silu"), "silu"),
-        ("mlp_bias", config.get("mlp_bias", False), False),
-        ("attention_bias", config.get("attention_bias", False), False),
-        ("use_sliding_window", config.get("use_sliding_window", False), False),
-        ("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0), 1.0),
-        ("clip_qkv", config.get("clip_qkv"), None),
-        ("decoder_sparse_step", config.get("decoder_sparse_step", 1), 1),
-        ("mlp_only_layers", list(config.get("mlp_only_layers") or []), []),
-        ("sliding_window", config.get("sliding_window") if family == "mixtral" else None, None),
-    ):
-        if value != right:
-            raise _unsupported(f"{name} = {value!r}", f"{name} = {right!r}", where)
+    _refuse_others(config, family, rope, where)
     heads = int(config["num_attention_heads"])
+    grouped = family not in _LATENT
     return Transformer(
         vocabulary=int(config["vocab_size"]),
         width=int(config["hidden_size"]),
         layers=int(config["num_hidden_layers"]),
         heads=heads,
         positions=int(config["max_position_embeddings"]),
-        kv_heads=int(config.get("num_key_value_heads") or heads),
+        kv_heads=int(config.get("num_key_value_heads") or heads) if grouped else None,
         hidden=int(config["intermediate_size"]),
-        head_width=int(config.get("head_dim") or config["hidden_size"] // heads),
+        head_width=int(config.get("head_dim") or config["hidden_size"] // heads)
+        if grouped
+        else None,
         rope_theta=float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0),
         rope_scaling=_stretch_from(rope, int(config["max_position_embeddings"]), where),
         norm_eps=float(config.get("rms_norm_eps", 1e-6)),
@@ -96,7 +103,32 @@ def spec_from_config(config: Mapping[str, Any], *, where: str = "config.json") -
         tied=bool(config.get("tie_word_embeddings", False)),
         initial_std=float(config.get("initializer_range", 0.02)),
         moe=_moe_from(config) if family in _MIXTURE else None,
+        activation="relu2" if family in _SQUARED else "swiglu",
+        latent=None if grouped else _latent_from(config),
     )
+
+
+def _refuse_others(
+    config: Mapping[str, Any], family: str, rope: Mapping[str, Any], where: str
+) -> None:
+    """Refuse what our decoder does not compute."""
+    layers, activation = int(config["num_hidden_layers"]), "relu2" if family in _SQUARED else "silu"
+    for name, value, right in (
+        ("hidden_act", config.get("hidden_act", activation), activation),
+        ("mlp_bias", config.get("mlp_bias", False), False),
+        ("attention_bias", config.get("attention_bias", False), False),
+        ("use_sliding_window", config.get("use_sliding_window", False), False),
+        ("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0), 1.0),
+        ("clip_qkv", config.get("clip_qkv"), None),
+        ("decoder_sparse_step", config.get("decoder_sparse_step", 1), 1),
+        ("mlp_only_layers", list(config.get("mlp_only_layers") or []), []),
+        ("sliding_window", config.get("sliding_window") if family == "mixtral" else None, None),
+        ("q_lora_rank", config.get("q_lora_rank"), None),
+        ("rope_interleave", config.get("rope_interleave", True), True),
+        ("first_k_dense_replace", min(config.get("first_k_dense_replace", layers), layers), layers),
+    ):
+        if value != right:
+            raise _unsupported(f"{name} = {value!r}", f"{name} = {right!r}", where)
 
 
 def config_of(spec: Transformer) -> dict[str, Any]:
@@ -127,7 +159,7 @@ def config_of(spec: Transformer) -> dict[str, Any]:
         "num_key_value_heads": kv_heads,
         "head_dim": head_width,
         "max_position_embeddings": spec.positions,
-        "hidden_act": "silu",
+        "hidden_act": "relu2" if family in _SQUARED else "silu",
         "rms_norm_eps": spec.norm_eps,
         "rope_parameters": rope,
         "rope_theta": spec.rope_theta,
@@ -135,37 +167,47 @@ def config_of(spec: Transformer) -> dict[str, Any]:
         "tie_word_embeddings": spec.tied,
         "initializer_range": spec.initial_std,
         "use_cache": True,
-        **({"mlp_bias": False} if family == "llama" else {}),
+        **({"mlp_bias": False} if family in ("llama", "arcee") else {}),
+        **(_widths_of(spec.latent, family, spec.layers) if spec.latent else {}),
         **(_experts_of(spec.moe, hidden, family) if spec.moe else {}),
     }
 
 
 def parts_of(spec: Transformer) -> dict[str, tuple[str, ...]]:
     """Return for each of our tensors the Hugging Face tensors it is made of."""
-    absent = {
-        "qkv.bias": not spec.attention_bias,
-        "q_norm.weight": not spec.qk_norm,
-        "k_norm.weight": not spec.qk_norm,
+    plain, dense = spec.latent is None, spec.moe is None
+    gated = spec.activation == "swiglu"
+    present = {
+        "qkv.weight": plain,
+        "qkv.bias": plain and spec.attention_bias,
+        "q_norm.weight": bool(spec.qk_norm),
+        "k_norm.weight": bool(spec.qk_norm),
+        "latent.qkv.weight": not plain,
+        "latent.norm.weight": not plain,
+        "latent.expand.weight": not plain,
+        "gate_up.weight": dense and gated,
+        "up.weight": dense and not gated,
+        "down.weight": dense,
     }
     names: dict[str, tuple[str, ...]] = {
         ours: (theirs,)
         for ours, theirs in _OUTSIDE.items()
         if not (spec.tied and ours == "head.weight")
     }
-    dense = {"gate_up.weight", "down.weight"} if spec.moe else set()
-    inside = {ours: parts for ours, parts in _LAYER.items() if ours not in dense}
+    inside = {ours: parts for ours, parts in _LAYER.items() if present.get(ours, True)}
     inside |= _mixture_parts(spec.moe, _MIXTURE[_family_of(spec)]) if spec.moe else {}
     for layer in range(spec.layers):
         for ours, parts in inside.items():
-            if not absent.get(ours, False):
-                theirs = tuple(f"model.layers.{layer}.{part}" for part in parts)
-                names[f"blocks.{layer}.{ours}"] = theirs
+            theirs = tuple(f"model.layers.{layer}.{part}" for part in parts)
+            names[f"blocks.{layer}.{ours}"] = theirs
     return names
 
 
 def rows_of(spec: Transformer, name: str) -> list[int] | int:
     """Return how many rows of a fused tensor, experts below each other, go to each part."""
     kv_heads, hidden, width = spec.shape
+    if spec.latent and ".qkv." in name:
+        return [spec.heads * width, spec.latent.cached]
     if ".qkv." in name:
         return [spec.heads * width, kv_heads * width, kv_heads * width]
     if name.endswith("mixture.down"):
@@ -174,8 +216,29 @@ def rows_of(spec: Transformer, name: str) -> list[int] | int:
     return inner if ".gate_up" in name else 1 << 62
 
 
+def order_of(spec: Transformer, name: str) -> torch.Tensor | None:
+    """Return the row of their stacked tensors that each row of ours is; None: the same."""
+    latent = spec.latent if name.endswith("latent.qkv.weight") else None
+    return None if latent is None else latent.interleaved(spec.heads)
+
+
 def _family_of(spec: Transformer) -> str:
     """Return the family that computes what a spec says."""
+    if spec.embedding is not None:
+        raise RecipeError(
+            f"embedding={spec.embedding!r}",
+            expected="tokens alone at the input: no family reads grams",
+            where="export",
+            write="Transformer(embedding=None, ...), or the run's own checkpoint",
+        )
+    if spec.latent is not None:
+        if spec.moe is not None:
+            raise _unsupported("latent with moe", "a feed-forward layer without experts", "export")
+        return "plm" if spec.activation == "relu2" else "deepseek_v3"
+    if spec.activation == "relu2":
+        if spec.qk_norm or spec.attention_bias:
+            raise _unsupported("relu2 with norms or biases of queries", "neither", "export")
+        return "arcee"
     if spec.moe is None:
         if spec.qk_norm == "whole" or (spec.qk_norm and spec.attention_bias):
             given = f"qk_norm={spec.qk_norm!r} with attention_bias={spec.attention_bias}"
@@ -216,6 +279,30 @@ def _experts_of(moe: Moe, hidden: int, family: str) -> dict[str, Any]:
     }
     normalised = {} if family == "mixtral" else {"norm_topk_prob": moe.normalised}
     return {"num_experts_per_tok": moe.top, **own[family], **normalised}
+
+
+def _latent_from(config: Mapping[str, Any]) -> Latent:
+    return Latent(
+        rank=int(config["kv_lora_rank"]),
+        nope=int(config["qk_nope_head_dim"]),
+        rope=int(config["qk_rope_head_dim"]),
+        value=int(config["v_head_dim"]),
+    )
+
+
+def _widths_of(latent: Latent, family: str, layers: int) -> dict[str, Any]:
+    """Return the part of a configuration that speaks of latent attention."""
+    dense = {"first_k_dense_replace": layers, "num_nextn_predict_layers": 0}
+    return {
+        "kv_lora_rank": latent.rank,
+        "q_lora_rank": None,
+        "qk_nope_head_dim": latent.nope,
+        "qk_rope_head_dim": latent.rope,
+        "v_head_dim": latent.value,
+        "head_dim": latent.rope,
+        "rope_interleave": True,
+        **(dense if family == "deepseek_v3" else {}),
+    }
 
 
 def _mixture_parts(moe: Moe, names: tuple[str, str, str, str]) -> dict[str, tuple[str, ...]]:

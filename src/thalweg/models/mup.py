@@ -8,7 +8,8 @@ With m = width / base width, against the standard parametrisation at the base, w
     norms, biases     as they are
 
 This is table 8 of the paper, whose head has a multiplier instead of a smaller rate. Width means
-everything inside a block: heads (more of them, or wider) and the gated layer must grow with it.
+everything inside a block: heads (more of them, or wider), the feed-forward layer and the rank of
+latent attention must grow with it.
 Depth does not transfer by this. What each optimizer does with a `Widening` stands in
 `thalweg.optim.plain`.
 
@@ -27,7 +28,9 @@ from thalweg.optim import Widening
 
 __all__ = ["Mup", "activations"]
 
-_HIDDEN = ("qkv.weight", "out.weight", "gate_up.weight", "down.weight")
+_HIDDEN = (
+    "qkv.weight", "expand.weight", "out.weight", "gate_up.weight", ".up.weight", "down.weight",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,9 @@ import math
 from typing import Any
 
 import torch
+from torch.nn import functional
 
-__all__ = ["rms_norm", "rotate", "swiglu"]
+__all__ = ["rms_norm", "rotate", "squared_relu", "swiglu"]
 
 # R rows, T positions, H heads, D width, d width of a head, h half of d, I inner width of the gate.
 
@@ -56,6 +57,14 @@ def swiglu(gate_up_RTI: torch.Tensor) -> torch.Tensor:
     """
     gated: torch.Tensor = _SwiGlu.apply(gate_up_RTI)  # type: ignore[no-untyped-call]
     return gated
+
+
+def squared_relu(up_RTI: torch.Tensor) -> torch.Tensor:
+    """Return relu(up)^2: exactly zero wherever the input is not positive.
+
+    Source: arXiv:2109.08668, sec. 3.1.
+    """
+    return functional.relu(up_RTI).square()
 
 
 def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """The decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU or experts of it.
 
 The layout of Llama (arXiv:2302.13971), with the options that make it Qwen2 (a bias on queries,
-keys and values), Qwen3 (queries and keys normalised a head), or a mixture of experts. Decisions:
+keys and values), Qwen3 (queries and keys normalised a head), PLM (latent attention, squared ReLU),
+or a mixture of experts. Decisions:
 - queries, keys and values are one matrix, gate and up another: two large matmuls are faster than
   five small ones. `hub.py` splits them for export;
 - weights stay float32; under autocast the residual stream is carried in the autocast dtype, and
@@ -21,22 +22,25 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from thalweg.core.protocols import Routing, Scored
+from thalweg.core.protocols import ModelSpec, Routing, Scored
 from thalweg.core.rng import key_seed
 from thalweg.errors import RecipeError
-from thalweg.models.attention import Documents, attention, documents_for
+from thalweg.models.attention import documents_for
+from thalweg.models.block import Block
 from thalweg.models.crossentropy import linear_cross_entropy
 from thalweg.models.entropy import linear_entropy
-from thalweg.models.moe import Mixture, Moe
+from thalweg.models.growth import DecoderGrowth
+from thalweg.models.latent import Latent
+from thalweg.models.layers import RmsNorm, linear
+from thalweg.models.moe import Moe
 from thalweg.models.mup import Mup
-from thalweg.models.pointwise import rms_norm, rotate, swiglu
 from thalweg.models.rope import Llama3Rope, angles
+from thalweg.models.scone import Embedding
 from thalweg.optim import Widening
 
-__all__ = ["Block", "Decoder", "Llama3Rope", "Shape", "Transformer"]
+__all__ = ["Decoder", "Llama3Rope", "Shape", "Transformer"]
 
-# R rows, T positions, V vocabulary, D width, H query heads, G key heads, d width of a head,
-# h half of d.
+# R rows, T positions, V vocabulary, D width, h half of the width that is rotated.
 
 
 class Shape(NamedTuple):
@@ -70,7 +74,8 @@ class Transformer:
     kv_heads: int | None = None
     """Key and value heads; a divisor of `heads`. None: as many as heads."""
     hidden: int | None = None
-    """Width of the gated layer. None: 8/3 of the width, rounded up to 32 (arXiv:2002.05202)."""
+    """Inner width of the feed-forward layer. None: for swiglu 8/3 of the width, rounded up to 32
+    (arXiv:2002.05202), for relu2 four times the width: about as many weights."""
     head_width: int | None = None
     """None: width / heads. 64 and more is faster than 32 on CPU and GPU."""
     rope_theta: float = 10000.0
@@ -91,16 +96,24 @@ class Transformer:
     mup: Mup | None = None
     """The width at which the rates were found, to keep them at this one; None: standard."""
     moe: Moe | None = None
-    """Experts in the place of every gated layer; None: one gated layer."""
+    """Experts in the place of every feed-forward layer; None: one layer."""
+    activation: Literal["swiglu", "relu2"] = "swiglu"
+    """silu(gate) up, or relu(up)^2 without a gate (arXiv:2109.08668), which leaves most at zero."""
+    latent: Latent | None = None
+    """Keys and values made of one small vector a token; None: grouped-query attention."""
+    embedding: Embedding | None = None
+    """What else is read at the input: `Scone`, `GramTable` or `GramFile`; None: only tokens."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together.
 
         Raises:
-            RecipeError: A count below 1, heads that do not divide, an odd head.
+            RecipeError: A count below 1, heads that do not divide, an odd head, options that
+                exclude each other.
         """
         _check_counts(self)
-        if self.head_width is None and self.width % self.heads:
+        _check_choices(self)
+        if self.latent is None and self.head_width is None and self.width % self.heads:
             raise _misfit(
                 f"width {self.width} with heads {self.heads}",
                 "a width that is a multiple of heads, or head_width",
@@ -112,9 +125,7 @@ class Transformer:
                 "kv_heads that divide heads",
                 f"kv_heads={math.gcd(self.heads, self.shape.kv_heads)}",
             )
-        if self.mup and self.moe:
-            raise _misfit("mup with moe", "one of them: no rule for experts is tested", "mup=None")
-        if self.shape.head_width % 2:
+        if self.latent is None and self.shape.head_width % 2:
             raise _misfit(
                 f"heads of width {self.shape.head_width}",
                 "an even width: rotary positions turn pairs",
@@ -124,11 +135,30 @@ class Transformer:
     @property
     def shape(self) -> Shape:
         """The sizes with their defaults filled in."""
+        inner = -(-8 * self.width // 96) * 32 if self.activation == "swiglu" else 4 * self.width
+        head_width = self.width // self.heads if self.head_width is None else self.head_width
         return Shape(
             self.heads if self.kv_heads is None else self.kv_heads,
-            -(-8 * self.width // 96) * 32 if self.hidden is None else self.hidden,
-            self.width // self.heads if self.head_width is None else self.head_width,
+            inner if self.hidden is None else self.hidden,
+            self.latent.width if self.latent else head_width,
         )
+
+    @property
+    def value_width(self) -> int:
+        """Width of a value."""
+        return self.latent.value if self.latent else self.shape.head_width
+
+    def growth(self, to: ModelSpec) -> DecoderGrowth:
+        """Return the way to a larger decoder that computes the same.
+
+        Raises:
+            RecipeError: There is none.
+        """
+        if not isinstance(to, Transformer):
+            raise _misfit(
+                f"growth to a {type(to).__name__}", "a Transformer", "to=larger(spec, ...)"
+            )
+        return DecoderGrowth(self, to)
 
     def build(self, seed: int) -> "Decoder":
         """Return the module with float32 weights that depend on the seed alone.
@@ -138,93 +168,6 @@ class Transformer:
         decoder = Decoder(self)
         decoder.load_state_dict(_draw(decoder, self, seed), assign=True)
         return decoder
-
-
-class RmsNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight * scale, in float32, returned in the dtype of x.
-
-    Source: arXiv:1910.07467, eq. (4).
-    """
-
-    def __init__(self, width: int, eps: float, scale: float = 1.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(width, device="meta"))
-        self.eps, self.scale = eps, scale
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return x [..., width] normalised over its last axis."""
-        normed = rms_norm(x, self.weight, self.eps)
-        return normed if self.scale == 1.0 else normed * self.scale
-
-
-class Block(nn.Module):
-    """Attention and gated layer, each on a normalised copy of the residual stream."""
-
-    def __init__(self, spec: Transformer) -> None:
-        super().__init__()
-        kv_heads, hidden, width = spec.shape
-        self.heads, self.kv_heads, self.head_width = spec.heads, kv_heads, width
-        self.query_scale = spec.mup.query_scale(width) if spec.mup else 1.0
-        self.attention_norm = RmsNorm(spec.width, spec.norm_eps)
-        self.qkv = _linear(spec.width, (spec.heads + 2 * kv_heads) * width, spec.attention_bias)
-        self.whole = spec.qk_norm == "whole"
-        q_width, k_width = (spec.heads * width, kv_heads * width) if self.whole else (width, width)
-        self.q_norm = RmsNorm(q_width, spec.norm_eps) if spec.qk_norm else None
-        self.k_norm = RmsNorm(k_width, spec.norm_eps) if spec.qk_norm else None
-        self.out = _linear(spec.heads * width, spec.width)
-        self.mlp_norm = RmsNorm(spec.width, spec.norm_eps)
-        self.mixture = Mixture(spec.moe, spec.width, hidden) if spec.moe else None
-        if self.mixture is None:
-            self.gate_up = _linear(spec.width, 2 * hidden)
-            self.down = _linear(hidden, spec.width)
-
-    def forward(
-        self,
-        x_RTD: torch.Tensor,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
-        document: Documents = None,
-    ) -> tuple[torch.Tensor, Routing | None]:
-        """Return the residual stream [R, T, D] after this block, and what its router decided."""
-        return self._after(x_RTD, attention(*self.project(x_RTD, cos, sin), document))
-
-    def project(
-        self, x_RTD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return rotated queries [R, H, T, d] and keys [R, G, T, d], and values [R, G, T, d].
-
-        Args:
-            x_RTD: The residual stream.
-            cos: Cosines of the angles, [T, 1, h], or [R, T, 1, h] where rows differ.
-            sin: Sines, likewise.
-        """
-        rows, length, _ = x_RTD.shape
-        counts = (self.heads, self.kv_heads, self.kv_heads)
-        mixed = self.qkv(self.attention_norm(x_RTD)).view(rows, length, -1, self.head_width)
-        q, k, v = mixed.split(counts, 2)
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self._normed(self.q_norm, q), self._normed(self.k_norm, k)
-        q = q if self.query_scale == 1.0 else q * self.query_scale
-        return rotate(q, cos, sin), rotate(k, cos, sin), v.transpose(1, 2).contiguous()
-
-    def after(self, x_RTD: torch.Tensor, seen_RHTd: torch.Tensor) -> torch.Tensor:
-        """Return the stream after attention's output [R, H, T, d] and the gated layer are added."""
-        return self._after(x_RTD, seen_RHTd)[0]
-
-    def _after(
-        self, x_RTD: torch.Tensor, seen_RHTd: torch.Tensor
-    ) -> tuple[torch.Tensor, Routing | None]:
-        x_RTD = x_RTD + self.out(seen_RHTd.transpose(1, 2).flatten(2)).to(x_RTD.dtype)
-        normed_RTD, routing = self.mlp_norm(x_RTD), None
-        if self.mixture is None:
-            added_RTD: torch.Tensor = self.down(swiglu(self.gate_up(normed_RTD)))
-        else:
-            added_RTD, routing = self.mixture(normed_RTD)
-        return x_RTD + added_RTD.to(x_RTD.dtype), routing
-
-    def _normed(self, norm: nn.Module, heads: torch.Tensor) -> torch.Tensor:
-        normed: torch.Tensor = norm(heads.flatten(2) if self.whole else heads)
-        return normed.view(heads.shape) if self.whole else normed
 
 
 class Decoder(nn.Module):
@@ -240,8 +183,9 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers))
         times = spec.mup.times(spec.width) if spec.mup else 1.0
         self.norm = RmsNorm(spec.width, spec.norm_eps, 1.0 / times)
-        self.head = None if spec.tied else _linear(spec.width, spec.vocabulary)
-        width = spec.shape.head_width
+        self.grams = spec.embedding.module(spec) if spec.embedding else None
+        self.head = None if spec.tied else linear(spec.width, spec.vocabulary)
+        width = spec.latent.rope if spec.latent else spec.shape.head_width
         cos_Th, sin_Th = angles(spec.rope_theta, width, spec.positions, spec.rope_scaling)
         self.register_buffer("cos", cos_Th, persistent=False)
         self.register_buffer("sin", sin_Th, persistent=False)
@@ -256,6 +200,7 @@ class Decoder(nn.Module):
         temperature: float = 1.0,
         entropy: bool = False,
         routing: bool = False,
+        hidden: bool = False,
     ) -> torch.Tensor | Scored | tuple[Routing, ...]:
         """Return logits, or the log-probs of targets, or with weights their loss.
 
@@ -268,6 +213,7 @@ class Decoder(nn.Module):
             entropy: Whether the entropies are wanted too; with targets and without weights.
             routing: Whether what the routers decided is wanted: with the scores, or, without
                 targets, alone.
+            hidden: Whether what the head multiplies is wanted [R, T, D]: likewise.
 
         Returns:
             Logits [R, T, V]; with targets Scored(loss, logprobs_RT, entropy_RT), float32, nats.
@@ -281,6 +227,9 @@ class Decoder(nn.Module):
         told = routings if routing else ()
         if routing and targets_RT is None:
             return told
+        if hidden and targets_RT is None:
+            return hidden_RTD
+        shown_RTD = hidden_RTD if hidden else None
         if temperature != 1.0:
             hidden_RTD = hidden_RTD / temperature
         head_VD = self.embedding.weight if self.head is None else self.head.weight
@@ -291,12 +240,12 @@ class Decoder(nn.Module):
                 hidden_RTD.flatten(0, 1), head_VD, targets_RT.flatten()
             )
             by_target = logprobs_N.view_as(targets_RT), entropy_N.view_as(targets_RT)
-            return Scored(None, *by_target, told)
+            return Scored(None, *by_target, told, shown_RTD)
         weight_N = None if weight_RT is None else weight_RT.flatten()
         scored = linear_cross_entropy(
             hidden_RTD.flatten(0, 1), head_VD, targets_RT.flatten(), weight_N
         )
-        return Scored(scored.loss, scored.logprobs.view_as(targets_RT), None, told)
+        return Scored(scored.loss, scored.logprobs.view_as(targets_RT), None, told, shown_RTD)
 
     def encode(
         self, tokens_RT: torch.Tensor, document_RT: torch.Tensor | None = None
@@ -314,8 +263,9 @@ class Decoder(nn.Module):
                 f"at most {self.spec.positions}, the model's positions",
                 f"positions={length} in the model, or shorter rows in the source",
             )
-        document = documents_for(document_RT, head_width=self.spec.shape.head_width)
-        x_RTD = self.embed(tokens_RT)
+        wide, value = self.spec.shape.head_width, self.spec.value_width
+        document = documents_for(document_RT, head_width=wide if wide == value else 0)
+        x_RTD = self.embed(tokens_RT, document_RT)
         cos, sin = self.cos[:length, None], self.sin[:length, None]
         routings = []
         for block in self.blocks:
@@ -323,13 +273,32 @@ class Decoder(nn.Module):
             routings += [] if routing is None else [routing]
         return self.norm(x_RTD), tuple(routings)
 
-    def embed(self, tokens_RT: torch.Tensor) -> torch.Tensor:
-        """Return the residual stream [R, T, D] before the first block, in the autocast dtype."""
-        x_RTD: torch.Tensor = self.embedding(tokens_RT)
+    def embed(
+        self,
+        tokens_RT: torch.Tensor,
+        document_RT: torch.Tensor | None = None,
+        *,
+        last: int | None = None,
+    ) -> torch.Tensor:
+        """Return the residual stream [R, T, D] before the first block, in the autocast dtype.
+
+        Args:
+            tokens_RT: int64 [R, T].
+            document_RT: Grams stay inside equal ids; None: one a row.
+            last: How many positions are wanted, the last ones; None: all.
+        """
+        x_RTD: torch.Tensor = self.embedding(tokens_RT[:, -(last or tokens_RT.shape[1]) :])
+        if self.grams is not None:
+            x_RTD = self.grams(x_RTD, tokens_RT, document_RT, self.embedding)
         kind = x_RTD.device.type
         if not torch.is_autocast_enabled(kind):
             return x_RTD
         return x_RTD.to(torch.get_autocast_dtype(kind))
+
+    @property
+    def reach(self) -> int:
+        """How many tokens before it the input of a token depends on."""
+        return self.grams.reach if self.grams is not None else 0
 
     @property
     def routers(self) -> tuple[int, int]:
@@ -341,23 +310,30 @@ class Decoder(nn.Module):
         names = [name for name, _ in self.named_parameters()]
         return self.spec.mup.widening(names, self.spec.width) if self.spec.mup else {}
 
+    def growth(self, to: ModelSpec) -> DecoderGrowth:
+        """Return the way to a larger decoder that computes the same."""
+        return self.spec.growth(to)
+
     def flops(self, length: int) -> float:
         """Return the matmul FLOPs of training on one token of a row of `length` tokens.
 
         6 for each weight of a matmul, the head included, and the causal half of attention
-        (arXiv:2204.02311, appendix B). Of experts, those that a token goes to.
+        (arXiv:2204.02311, appendix B). Of experts, those that a token goes to. Without a model of
+        grams: how many different ones a batch has, only its text knows.
         """
         spec = self.spec
         kv_heads, hidden, width = spec.shape
-        mixed = spec.moe and spec.moe.weights(spec.width, hidden, active=True)
-        body = 2 * spec.width * (spec.heads + kv_heads) * width
-        body += mixed or 3 * spec.width * hidden
+        seen = spec.heads * (width + spec.value_width)
+        if spec.latent is None:
+            body = 2 * spec.width * (spec.heads + kv_heads) * width
+        else:
+            body = spec.latent.weights(spec.width, spec.heads)
+        if spec.moe is None:
+            body += (3 if spec.activation == "swiglu" else 2) * spec.width * hidden
+        else:
+            body += spec.moe.weights(spec.width, hidden, active=True)
         weights = spec.layers * body + spec.width * spec.vocabulary
-        return 6.0 * weights + 6.0 * spec.layers * spec.heads * width * length
-
-
-def _linear(inputs: int, outputs: int, bias: bool = False) -> nn.Linear:
-    return nn.Linear(inputs, outputs, bias=bias, device="meta")
+        return 6.0 * weights + 3.0 * spec.layers * seen * length
 
 
 def _draw(decoder: Decoder, spec: Transformer, seed: int) -> Mapping[str, torch.Tensor]:
@@ -388,6 +364,28 @@ def _check_counts(spec: Transformer) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise _misfit(f"{name}={value!r}", f"{name}: a whole number, 1 or more", f"{name}=8")
+
+
+def _check_choices(spec: Transformer) -> None:
+    """Refuse options that exclude each other."""
+    if spec.activation not in ("swiglu", "relu2"):
+        given = f"activation={spec.activation!r}"
+        raise _misfit(given, "'swiglu' or 'relu2'", 'activation="swiglu"')
+    if spec.mup and spec.moe:
+        raise _misfit("mup with moe", "one of them: no rule for experts is tested", "mup=None")
+    if spec.mup and spec.embedding:
+        raise _misfit("mup with embedding", "one of them: no rule for it is tested", "mup=None")
+    if spec.moe and spec.activation != "swiglu":
+        given = f"activation={spec.activation!r} with moe"
+        raise _misfit(given, "experts with a gate", 'activation="swiglu"')
+    own = {"kv_heads": None, "head_width": None, "qk_norm": False, "attention_bias": False}
+    for name, value in own.items() if spec.latent else ():
+        if getattr(spec, name) != value:
+            raise _misfit(
+                f"{name}={getattr(spec, name)!r} with latent",
+                f"{name}={value}: latent attention has widths and a norm of its own",
+                f"{name}={value}, or latent=None",
+            )
 
 
 def _misfit(given: str, expected: str, write: str) -> RecipeError:

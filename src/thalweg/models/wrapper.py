@@ -100,6 +100,7 @@ class Wrapped(nn.Module):
         weight_RT: torch.Tensor | None = None,
         temperature: float = 1.0,
         entropy: bool = False,
+        hidden: bool = False,
     ) -> torch.Tensor | Scored:
         """Return logits, or the log-probs of targets, or with weights their loss.
 
@@ -110,6 +111,8 @@ class Wrapped(nn.Module):
             weight_RT: float32 [R, T]: what each target counts in the loss.
             temperature: Logits are divided by it, above 0.
             entropy: Whether the entropies are wanted too; with targets and without weights.
+            hidden: Whether what the head multiplies is wanted [R, T, D]: with the scores, or,
+                without targets, alone.
 
         Returns:
             Logits [R, T, V]; with targets Scored(loss, logprobs_RT, entropy_RT), float32, nats.
@@ -125,7 +128,9 @@ class Wrapped(nn.Module):
                 where="HuggingFace",
                 write="a source that puts one document in a row, without a document column",
             )
-        logits_RTV = _logits(self.inner, tokens_RT, document_RT)
+        logits_RTV, shown_RTD = _logits(self.inner, tokens_RT, document_RT, hidden=hidden)
+        if targets_RT is None and shown_RTD is not None:
+            return shown_RTD
         if temperature != 1.0:
             logits_RTV = logits_RTV / temperature
         if targets_RT is None:
@@ -133,14 +138,16 @@ class Wrapped(nn.Module):
         if entropy:
             log_share_RTV = logits_RTV.log_softmax(-1, dtype=torch.float32)
             logprobs_RT = log_share_RTV.gather(-1, targets_RT[..., None])[..., 0]
-            return Scored(None, logprobs_RT, -(log_share_RTV.exp() * log_share_RTV).sum(-1))
+            entropy_RT = -(log_share_RTV.exp() * log_share_RTV).sum(-1)
+            return Scored(None, logprobs_RT, entropy_RT, (), shown_RTD)
         nats = functional.cross_entropy(
             logits_RTV.flatten(0, 1).float(), targets_RT.flatten(), reduction="none"
         )
         logprobs_RT = -nats.view_as(targets_RT)
         if weight_RT is None:
-            return Scored(None, logprobs_RT)
-        return Scored(-(weight_RT * logprobs_RT).sum(), logprobs_RT.detach())
+            return Scored(None, logprobs_RT, None, (), shown_RTD)
+        loss = -(weight_RT * logprobs_RT).sum()
+        return Scored(loss, logprobs_RT.detach(), None, (), shown_RTD)
 
     def flops(self, length: int) -> float:
         """Return about the matmul FLOPs of training on one token: 6 a matrix weight, and attention.
@@ -159,12 +166,19 @@ class Wrapped(nn.Module):
 
 
 def _logits(
-    inner: nn.Module, tokens_RT: torch.Tensor, document_RT: torch.Tensor | None
-) -> torch.Tensor:
-    """Return logits [R, T, V]; with documents each starts at position 0 and sees itself only."""
+    inner: nn.Module,
+    tokens_RT: torch.Tensor,
+    document_RT: torch.Tensor | None,
+    *,
+    hidden: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return logits [R, T, V] and, if asked for, the last hidden states [R, T, D].
+
+    With documents each starts at position 0 and sees itself only.
+    """
     if document_RT is None:
-        plain: torch.Tensor = inner(input_ids=tokens_RT, use_cache=False).logits
-        return plain
+        plain = inner(input_ids=tokens_RT, use_cache=False, output_hidden_states=hidden)
+        return plain.logits, plain.hidden_states[-1] if hidden else None
     place_T = torch.arange(tokens_RT.shape[1], device=tokens_RT.device)
     fresh_RT = torch.ones_like(document_RT, dtype=torch.bool)
     fresh_RT[:, 1:] = document_RT[:, 1:] != document_RT[:, :-1]
@@ -174,13 +188,14 @@ def _logits(
     )
     dtype = next(inner.parameters()).dtype
     bias_RTT = torch.zeros(seen_RTT.shape, dtype=dtype, device=tokens_RT.device)
-    logits: torch.Tensor = inner(
+    found = inner(
         input_ids=tokens_RT,
         attention_mask=bias_RTT.masked_fill(~seen_RTT, torch.finfo(dtype).min)[:, None],
         position_ids=place_T - start_RT,
         use_cache=False,
-    ).logits
-    return logits
+        output_hidden_states=hidden,
+    )
+    return found.logits, found.hidden_states[-1] if hidden else None
 
 
 def _window(inner: nn.Module) -> int:
@@ -198,8 +213,8 @@ def _isolates(inner: nn.Module) -> bool:
     inner.eval()
     try:
         with torch.no_grad():
-            packed = _logits(inner, tokens, document)[0, 2:]
-            alone = _logits(inner, tokens[:, 2:], None)[0]
+            packed = _logits(inner, tokens, document)[0][0, 2:]
+            alone = _logits(inner, tokens[:, 2:], None)[0][0]
     except (TypeError, ValueError, RuntimeError, IndexError):  # its forward takes no such mask
         return False
     finally:

@@ -1,26 +1,46 @@
 """Bits per parameter: how much a model knows of people it has read about.
 
 The formula and what is published about it stand in `thalweg.laws.capacity`; here the two losses
-are measured that it needs, on people as `Biographies` makes them.
+are measured that it needs, on people as `Biographies` or, in English, `Lives` makes them.
 
 Source: arXiv:2404.05405, Definition 4.3.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Protocol
 
-import torch
-from torch import nn
-
-from thalweg.core.batch import Batch
 from thalweg.core.moves import logprobs
 from thalweg.core.protocols import Context, Dial
 from thalweg.core.time import Span, share
-from thalweg.data.biographies import Biographies
+from thalweg.data.biographies import Asked
 from thalweg.errors import DialError
 from thalweg.laws.capacity import knowledge_bits
 
-__all__ = ["Knowledge"]
+__all__ = ["Knowledge", "People"]
+
+
+class People(Protocol):
+    """People of whom it is known how much there is to know."""
+
+    @property
+    def people(self) -> int:
+        """N, how many there are."""
+        ...
+
+    @property
+    def all_names(self) -> float:
+        """N0, names that there could be."""
+        ...
+
+    @property
+    def attribute_bits(self) -> float:
+        """log2 S0, bits to know of a person whose name is given."""
+        ...
+
+    def asked(self, rows: int, ctx: Context) -> Asked:
+        """Return rows of the first people, and which of their targets are counted."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,8 +52,8 @@ class Knowledge:
     values are known given the name alone: nothing else in the row tells them.
     """
 
-    people: Biographies
-    """Who was read about."""
+    people: People
+    """Who was read about: `Biographies`, or `Lives`."""
     rows: int = 256
     """People that are asked about, the first; the mean stands for all."""
     every: Dial | Span = share(0.1)
@@ -59,18 +79,17 @@ class Knowledge:
 
     def __call__(self, ctx: Context) -> Mapping[str, float]:
         """Return what is known now."""
-        asked = replace(self.people, shuffle=False)
-        wanted = replace(ctx, rows=min(self.rows, asked.people))
-        batch, _ = asked.next(asked.start(wanted), wanted)
-        learner = ctx.models[self.model]
-        name_nats, value_nats = learner.score(self._nats, batch).double().mean(0).tolist()
+        asked = self.people.asked(self.rows, ctx)
+        nats_RT = -ctx.models[self.model].score(logprobs, asked.batch).double().cpu()
+        name_nats = float((nats_RT * asked.names_RT).sum(1).mean())
+        value_nats = float((nats_RT * asked.values_RT).sum(1).mean())
         found = knowledge_bits(
-            asked.people,
-            learner.parameter_count(),
+            self.people.people,
+            ctx.models[self.model].parameter_count(),
             name_nats=name_nats,
             value_nats=value_nats,
-            names=asked.all_names,
-            attribute_bits=asked.attribute_bits,
+            names=self.people.all_names,
+            attribute_bits=self.people.attribute_bits,
         )
         return {
             "knowledge/ratio": found.ratio,
@@ -78,10 +97,3 @@ class Knowledge:
             "knowledge/name_nats": name_nats,
             "knowledge/value_nats": value_nats,
         }
-
-    def _nats(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """Return [R, 2]: summed nats of the name and of the values of each person."""
-        nats_RT = -logprobs(model, batch)
-        values = torch.from_numpy(self.people.value_targets).to(nats_RT.device)
-        names = nats_RT[:, : self.people.name_tokens]
-        return torch.stack([names.sum(1), nats_RT[:, values].sum(1)], 1)

@@ -8,6 +8,7 @@ divergence   f-divergences, estimators of a KL, reference and rehearsal
 preference   links and scores: pairs, unlearning, reward models
 distill      whole distributions of a teacher
 auxiliary    sums with scheduled weights, entropy, a critic's values
+margin       hidden states held where the first model had them, on general text
 aggregate    means, for a loop of your own
 papers       named combinations; choices: what a phase has chosen, in lines
 """
@@ -43,6 +44,7 @@ from thalweg.objectives.divergence import (
 from thalweg.objectives.forward import Logprobs
 from thalweg.objectives.likelihood import Likelihood
 from thalweg.objectives.loads import LaggedLoad, Load, Rebias
+from thalweg.objectives.margin import Hidden, Margins, ThresholdMargin
 from thalweg.objectives.papers import METHODS, Method
 from thalweg.objectives.policy import Policy
 from thalweg.objectives.preference import (
@@ -85,6 +87,7 @@ __all__ = [
     "ForwardKl",
     "Gae",
     "Hellinger",
+    "Hidden",
     "Hinge",
     "ImplicitRewards",
     "JensenShannon",
@@ -96,6 +99,7 @@ __all__ = [
     "Logistic",
     "Logprobs",
     "MacroActions",
+    "Margins",
     "Method",
     "NextToken",
     "Nft",
@@ -114,6 +118,7 @@ __all__ = [
     "Sum",
     "Taken",
     "TeacherGap",
+    "ThresholdMargin",
     "TokenRewards",
     "TopTokens",
     "Totals",

@@ -1,7 +1,9 @@
 """Annotations of rollouts: moves that turn rewards into credit. Pure functions of the batch.
 
 A phase of RL reads: Rollouts, Score what is missing, Advantages (or another of these), Filter,
-Learn. Group statistics run over whole groups, so these stand before anything splits the batch.
+Learn. Group statistics run over whole groups, so these stand before anything splits the batch. Rows
+whose group is below 0 were drawn by nobody, as demonstrations: they enter no statistics, get no
+credit, and no filter drops them.
 
     Advantages         reward, group                 -> advantage    GRPO, Dr.GRPO, RLOO
     Rates              reward, group                 -> rate         NFT
@@ -73,15 +75,18 @@ class Advantages:
     makes: ClassVar[tuple[str, ...]] = ("advantage",)
 
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
-        """Return the batch with the column; 0 where the weight is."""
-        each_R = group_advantage(
-            batch["reward"],
-            batch["group"],
-            baseline=self.baseline,
-            scale=self.scale,
-            eps=self.eps,
-            population=self.population,
-        )
+        """Return the batch with the column; 0 where the weight is, and where nobody drew."""
+        drawn = batch["group"] >= 0
+        each_R = torch.zeros_like(batch["reward"])
+        if drawn.any():
+            each_R[drawn] = group_advantage(
+                batch["reward"][drawn],
+                batch["group"][drawn],
+                baseline=self.baseline,
+                scale=self.scale,
+                eps=self.eps,
+                population=self.population,
+            )
         return batch.plus({"advantage": each_R[:, None] * _mask(batch)})
 
 
@@ -169,15 +174,18 @@ class ProcessAdvantages:
     makes: ClassVar[tuple[str, ...]] = ("advantage",)
 
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
-        """Return the batch with the column."""
-        found = process_advantage(
-            batch["process"],
-            batch["reward"],
-            batch["group"],
-            batch["weight"],
-            process=self.process,
-            outcome=self.outcome,
-        )
+        """Return the batch with the column; 0 where nobody drew."""
+        drawn = batch["group"] >= 0
+        found = torch.zeros_like(batch["process"])
+        if drawn.any():
+            found[drawn] = process_advantage(
+                batch["process"][drawn],
+                batch["reward"][drawn],
+                batch["group"][drawn],
+                batch["weight"][drawn],
+                process=self.process,
+                outcome=self.outcome,
+            )
         return batch.plus({"advantage": found})
 
 
@@ -307,7 +315,7 @@ class Filter:
     """Keep groups whose mean reward lies in [low, high], and whose rewards differ.
 
     Where nothing is left, one row stays with weight 0, so that the step has a loss of 0, and an
-    event says so. Reports `kept`, the share of rows.
+    event says so. Reports `kept`, the share of the rows that somebody drew.
     """
 
     low: Dial = -float("inf")
@@ -323,11 +331,13 @@ class Filter:
         if not batch.rows:
             return batch
         reward, group = batch["reward"].double(), batch["group"]
-        mean = group_mean(reward, group)
+        mean, drawn = group_mean(reward, group), group >= 0
         stays = (mean >= self.low) & (mean <= self.high)
         if self.spread:
             stays &= group_spread(reward, group) > 0
-        ctx.log({"kept": float(stays.double().mean())})
+        if drawn.any():
+            ctx.log({"kept": float(stays[drawn].double().mean())})
+        stays |= ~drawn
         if not bool(stays.any()):
             ctx.note("filtered", f"none of {batch.rows} rows is left; this step learns nothing")
             one = batch.take([0])

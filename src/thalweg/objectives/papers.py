@@ -8,7 +8,7 @@ the Score of a model named `ref`; one that samples needs Rollouts to give `old`,
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from thalweg.core.moves import Learn, Score
 from thalweg.core.protocols import Dial, Move, Objective
@@ -62,6 +62,21 @@ class Method:
     objective: Objective
     weigh: Weigh = TokenMean()
 
+    def at(self, temperature: Dial) -> "Method":
+        """Return the method for answers that were drawn at a temperature.
+
+        All that is compared with the sampler's log-probs has its logits divided by it: the policy's
+        ratio, the KL with its reference, the entropy. Losses of pairs compare with no sampler and
+        stay.
+        """
+        if isinstance(temperature, int | float) and temperature == 1.0:
+            return self
+        before = tuple(
+            replace(move, fn=Logprobs(temperature=temperature)) if move == _REF else move
+            for move in self.before
+        )
+        return replace(self, before=before, objective=_at(self.objective, temperature))
+
     def do(
         self,
         model: str,
@@ -90,6 +105,15 @@ class Method:
             weigh=self.weigh,
         )
         return (*self.before, learn)
+
+
+def _at(objective: Objective, temperature: Dial) -> Objective:
+    if isinstance(objective, Sum):
+        parts = {name: _at(part, temperature) for name, part in objective.parts.items()}
+        return replace(objective, parts=parts)
+    if isinstance(objective, Policy | KlToReference | Entropy):
+        return replace(objective, temperature=temperature)
+    return objective
 
 
 _REF = Score("ref", "ref")

@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 
 from thalweg.core.protocols import Dial, Schedule
-from thalweg.optim.values import Group, Place, check, check_betas, frozen, join
+from thalweg.optim.values import NOT_HIDDEN, Group, Place, check, check_betas, frozen, join
 
 __all__ = ["SGD", "AdamW", "Muon", "adam_numbers"]
 
@@ -147,10 +147,10 @@ class Muon:
     With ``scale="match_rms_adamw"`` one rate suits both parts, and `together` makes it one dial.
 
     Hidden matrices are parameters of exactly two dimensions whose name matches no pattern of
-    `others`. Vectors, embeddings, the head and stacked experts go to `adam`, which has no default:
-    the two rates differ by orders of magnitude, and both want a schedule. A fused matrix (queries,
-    keys and values in one) is orthogonalised as one. Sharded and whole runs differ by bfloat16's
-    rounding.
+    `others`. Vectors, embeddings, the head, routers and stacked experts go to `adam`, which has no
+    default: the two rates differ by orders of magnitude, and both want a schedule. A fused matrix
+    (queries, keys and values in one) is orthogonalised as one. Sharded and whole runs differ by
+    bfloat16's rounding.
 
     Source: torch.optim.Muon; kellerjordan.github.io/posts/muon; scale: arXiv:2502.16982.
     """
@@ -170,8 +170,8 @@ class Muon:
     """sqrt(max(1, rows / columns)), or 0.2 sqrt(max(rows, columns)), which suits AdamW's rates."""
     together: bool = False
     """Whether `adam.lr` is a factor of lr, so that one schedule and one override move both."""
-    others: tuple[str, ...] = ("*embed*", "*wte*", "*wpe*", "*lm_head*", "head.*", "*.head.*")
-    """Name patterns of matrices that are not hidden: embeddings and the head."""
+    others: tuple[str, ...] = NOT_HIDDEN
+    """Name patterns of matrices that are not hidden: embeddings, the head, routers."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range; schedules are checked when they are frozen."""

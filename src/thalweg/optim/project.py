@@ -16,7 +16,7 @@ from torch import nn
 
 from thalweg.core.protocols import Dial
 from thalweg.optim.groups import Groups, refuse_inner
-from thalweg.optim.values import Group, Leaf, Named, Place, misfit, whole
+from thalweg.optim.values import NOT_HIDDEN, Group, Leaf, Named, Place, misfit, whole
 
 __all__ = ["Projected", "unnormalised"]
 
@@ -26,8 +26,8 @@ class Projected:
     """An optimizer after each step of which every matrix gets its first norm back.
 
     W = W |W_0| / |W| (Frobenius) for the parameters of two and more dimensions whose name matches
-    no pattern of `others`; norms, biases, embeddings and the head stay free: their size is not
-    undone by a normalisation. The moments are left as they are; weight decay of projected
+    no pattern of `others`; norms, biases, embeddings, the head and routers stay free: their size is
+    not undone by a normalisation. The moments are left as they are; weight decay of projected
     matrices has no effect but on their direction.
 
     The method asks for a normalisation between every matrix and the nonlinearity after it, which
@@ -39,7 +39,7 @@ class Projected:
     inner: Leaf | Groups
     """AdamW, NAdamW, SGD, Muon, or Groups of them."""
     _: KW_ONLY
-    others: tuple[str, ...] = ("*embed*", "*wte*", "*wpe*", "*lm_head*", "head.*", "*.head.*")
+    others: tuple[str, ...] = NOT_HIDDEN
     """Name patterns of matrices that are not projected."""
 
     def __post_init__(self) -> None:

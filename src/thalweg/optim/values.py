@@ -11,6 +11,7 @@ from thalweg.core.protocols import Dial, Schedule
 from thalweg.errors import DialError, RecipeError
 
 __all__ = [
+    "NOT_HIDDEN",
     "Averaging",
     "Group",
     "Leaf",
@@ -174,6 +175,14 @@ def unwidened(owner: object, place: Place) -> None:
 def join(path: str, piece: str) -> str:
     """Return a path with a piece added."""
     return f"{path}.{piece}" if path else piece
+
+
+NOT_HIDDEN = (
+    *("*embed*", "*wte*", "*wpe*", "*lm_head*", "head.*", "*.head.*"),
+    *("*router*", "*.gate.weight", "*shared_expert_gate*"),
+)
+"""Name patterns of matrices that are not hidden: embeddings, heads, and routers, ours and those of
+transformers, whose rows are scored against each other like a head's."""
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

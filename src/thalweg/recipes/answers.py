@@ -33,6 +33,12 @@ class Writing:
     new_tokens: int
     judge: Judge = Judge()
     level: float = 0.0
+    temperature: float = 1.0
+
+    @property
+    def sampling(self) -> Sampling:
+        """How answers are drawn."""
+        return Sampling(new_tokens=self.new_tokens, temperature=self.temperature)
 
     def rollouts(
         self, group: int, truncated: Literal["judge", "zero", "mask"] = "judge"
@@ -40,13 +46,19 @@ class Writing:
         """Return the source of a run."""
         return Rollouts(
             task=self.task, tokenizer=self.tokenizer, template=self.template, length=self.length,
-            sampling=Sampling(new_tokens=self.new_tokens), judge=self.judge, level=self.level,
-            group=group, truncated=truncated,
+            sampling=self.sampling, judge=self.judge, level=self.level, group=group,
+            truncated=truncated,
         )  # fmt: skip
 
 
-def method(name: Algorithm, kl: float | None, new_tokens: int) -> Method:
-    """Return an algorithm; `kl` is the weight of its KL, None for the paper's, 0 for none.
+def method(name: Algorithm, kl: float | None, new_tokens: int, temperature: float = 1.0) -> Method:
+    """Return an algorithm.
+
+    Args:
+        name: The algorithm.
+        kl: Weight of its KL, None for the paper's, 0 for none.
+        new_tokens: Most tokens of an answer.
+        temperature: At which answers are drawn.
 
     Raises:
         RecipeError: A KL for an algorithm that has none.
@@ -62,7 +74,7 @@ def method(name: Algorithm, kl: float | None, new_tokens: int) -> Method:
     given: dict[str, float] = {} if kl is None or name not in weighted else {"kl": kl}
     if name == "dr_grpo":
         given["length"] = new_tokens
-    return METHODS[name](**given)
+    return METHODS[name](**given).at(temperature)
 
 
 def moves(
@@ -111,8 +123,8 @@ def measured(
     return (
         Solved(
             task=task, tokenizer=writing.tokenizer, template=writing.template,
-            length=writing.length, sampling=Sampling(new_tokens=writing.new_tokens),
-            judge=writing.judge, level=writing.level, problems=problems, every=every,
+            length=writing.length, sampling=writing.sampling, judge=writing.judge,
+            level=writing.level, problems=problems, every=every,
         ),
     )  # fmt: skip
 

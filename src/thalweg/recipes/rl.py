@@ -30,6 +30,7 @@ def recipe(
     batch: int = 64,
     group: int = 8,
     new_tokens: int = 256,
+    temperature: float = 1.0,
     length: int | None = None,
     level: float = 0.0,
     truncated: Literal["judge", "zero", "mask"] = "judge",
@@ -62,6 +63,7 @@ def recipe(
         batch: Answers of a step, over all processes; a multiple of group.
         group: Answers to each problem.
         new_tokens: Most tokens of an answer.
+        temperature: At which answers are drawn, in the run and in measuring, above 0.
         length: Most targets of a row; the model's positions, at most 1024, if not given.
         level: How much harder than constructed the task's problems are.
         truncated: An answer that ran out of tokens: judge it, give it zero, or mask it.
@@ -91,10 +93,11 @@ def recipe(
         new_tokens=new_tokens,
         judge=Judge(reward=reward_of(reward) if reward else None),
         level=level,
+        temperature=temperature,
     )
     rate = Warmup(Constant(lr), over=share(warmup))
     do = answers.moves(
-        answers.method(algorithm, kl, new_tokens),
+        answers.method(algorithm, kl, new_tokens, temperature),
         AdamW(lr=rate, weight_decay=0.0),
         every,
         passes=passes,

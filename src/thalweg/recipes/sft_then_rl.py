@@ -1,20 +1,19 @@
 """From nothing to reinforcement learning in one command: demonstrations first, then rewards.
 
 sft   source  Demonstrations: problems with their answers
-      do      Learn(policy, NextToken), Copy(policy, actor), Copy(policy, ref)
+      do      Learn(policy, NextToken); at the end Copy(policy, actor), Copy(policy, ref)
 rl    source  Rollouts of the same task
       do      what the algorithm puts before Learn, Learn(policy, ...), Copy(policy, actor, every)
 
 The first phase ends when the model solves `start` of the problems kept for measuring, so that
-there is something to reinforce and something to gain. Nobody knows at which step that is, so the
-copies follow all along. With its defaults it takes a model of 0.1M parameters through the addition
-of two digits in minutes on two cores.
+there is something to reinforce and something to gain. With its defaults it takes a model of 0.1M
+parameters through the addition of two digits in minutes on two cores.
 """
 
 from typing import Literal
 
 from thalweg.controllers import Reached
-from thalweg.core.moves import Copy, Learn
+from thalweg.core.moves import AT_END, Copy, Learn
 from thalweg.core.recipe import Compute, Phase, Recipe
 from thalweg.core.time import share
 from thalweg.objectives import NextToken
@@ -40,6 +39,7 @@ def recipe(
     batch: int = 256,
     group: int = 8,
     new_tokens: int = 8,
+    temperature: float = 1.0,
     length: int = 32,
     template: str | None = "{prompt}{answer}",
     kl: float | None = 0.0,
@@ -66,6 +66,7 @@ def recipe(
         batch: Answers of a step of the second phase; a multiple of group.
         group: Answers to each problem.
         new_tokens: Most tokens of an answer.
+        temperature: At which answers are drawn, in the run and in measuring, above 0.
         length: Most targets of prompt and answer.
         template: How prompt and answer are joined.
         kl: Weight of a KL to the end of the first phase, for algorithms that have one.
@@ -86,11 +87,12 @@ def recipe(
         length=length,
         new_tokens=new_tokens,
         judge=Judge(reward=reward_of(reward) if reward else None),
+        temperature=temperature,
     )
-    chosen = answers.method(algorithm, kl, new_tokens)
+    chosen = answers.method(algorithm, kl, new_tokens, temperature)
     do = answers.moves(chosen, _adam(Linear(lr, 0.0)), every, micro=micro)
     models = answers.models(spec, do)
-    handed = tuple(Copy("policy", name) for name in models if name != "policy")
+    handed = tuple(Copy("policy", name, every=AT_END) for name in models if name != "policy")
     often = answers.measured(writing, measure, every=share(0.02))
     first = Phase(
         sft_steps,

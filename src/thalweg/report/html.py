@@ -232,7 +232,8 @@ def _tiles(summary: Summary, run: Run) -> list[Tile]:
     planned = run.plan.tokens
     of = f"of {count_text(planned)} planned" if planned > 0 else ""
     flops = [size.flops_per_token for size in run.models.values()]
-    work = sum(flops) * summary.tokens if flops else math.nan
+    grown = any(size.grown for size in run.models.values())
+    work = sum(flops) * summary.tokens if flops and not grown else math.nan
     tiles = [
         Tile("Held-out loss", number_text(summary.heldout), "nats per token"),
         *_solved(run),

@@ -159,7 +159,10 @@ def _texts(folder: Path, file: str, names: Sequence[str]) -> list[tuple[int, lis
 
 def _model(value: Json) -> ModelSize:
     entry = _mapping(value)
-    return ModelSize(number(entry.get("parameters")), number(entry.get("flops_per_token")))
+    stages = entry.get("stages")
+    last = _mapping(stages[-1]) if isinstance(stages, list) and stages else entry
+    sizes = number(last.get("parameters")), number(last.get("flops_per_token"))
+    return ModelSize(*sizes, grown=last is not entry)
 
 
 def _plan(path: Path) -> Plan:

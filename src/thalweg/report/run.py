@@ -132,6 +132,8 @@ class ModelSize(NamedTuple):
 
     parameters: float
     flops_per_token: float
+    """At the end, where the model has grown."""
+    grown: bool = False
 
 
 class PlannedSource(NamedTuple):

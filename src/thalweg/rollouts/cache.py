@@ -4,9 +4,10 @@ Three readers with one face. `admit` reads prompts (each once, however many rows
 puts rows into slots; `step` reads one token a slot; `keep` drops slots. All give the logits of the
 token to come.
 
-- `Static`, for our decoder: one tensor of keys and one of values a layer, [S, G, C, d], written in
-  place at each slot's own column, so a finished row's slot can be given away at any time. The
-  weights are cast once a call, not once a step, and adapters are added to them.
+- `Static`, for our decoder: one tensor of keys and one of values a layer, [S, G, C, d], or one of
+  latent vectors [S, 1, C, k + r], written in place at each slot's own column, so a finished row's
+  slot can be given away at any time. The weights are cast once a call, not once a step, and
+  adapters are added to them.
 - `Growing`, for `Wrapped`: the cache of transformers. Its columns are common to all rows, so rows
   are padded on the left and new ones are admitted only when all have ended.
 - `Recomputed`, for any module that maps tokens [R, T] to logits: reads the row anew.
@@ -14,20 +15,22 @@ token to come.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
 
-from thalweg.models.attention import attention
+from thalweg.models.block import Block
 from thalweg.models.lora import plain_weights
-from thalweg.models.transformer import Block, Decoder
+from thalweg.models.transformer import Decoder, Transformer
 from thalweg.models.wrapper import Wrapped
 
 __all__ = ["Growing", "Reader", "Recomputed", "Static", "open_reader", "twin"]
 
 # N prompts, S slots, C columns of the cache, T positions read at once, P positions of the longest
-# prompt, V vocabulary, H query heads, G key heads, d width of a head.
+# prompt, V vocabulary, G key heads, d width of a head, k rank and r rotated width of a latent key,
+# B tokens before the next one that its input depends on, W = B + 1.
 
 
 class Reader(Protocol):
@@ -64,7 +67,7 @@ def open_reader(module: nn.Module, slots: int, columns: int, *, compiled: bool =
 
 
 class Static:
-    """Keys and values of a decoder in tensors of fixed shape."""
+    """Keys and values of a decoder, or what they are made of, in tensors of fixed shape."""
 
     refills = True
 
@@ -72,12 +75,14 @@ class Static:
         spec = decoder.spec
         self.decoder = twin(decoder)
         self.device = self.decoder.embedding.weight.device
-        self.columns = min(-(-columns // 64) * 64, spec.positions) if compiled else columns
-        shape = (slots, spec.shape.kv_heads, self.columns, spec.shape.head_width)
+        self.columns = min(-(-columns // 32) * 32, spec.positions) if compiled else columns
         like = self.decoder.embedding.weight
-        self.keys = [like.new_zeros(shape) for _ in range(spec.layers)]
-        self.values = [like.new_zeros(shape) for _ in range(spec.layers)]
+        self.kept = [
+            [like.new_zeros(slots, heads, self.columns, width) for heads, width in _kept(spec)]
+            for _ in range(spec.layers)
+        ]
         self.place_S = torch.zeros(slots, dtype=torch.int64, device=self.device)
+        self.recent_SB = self.place_S[:, None].expand(-1, decoder.reach) - 1
         self.held: list[tuple[int, ...]] = [()] * slots
         self.after: dict[tuple[int, ...], torch.Tensor] = {}
         self.compiled = compiled
@@ -96,33 +101,42 @@ class Static:
         for slot, prompt in zip(slots, asked, strict=True):
             self.held[slot] = prompt
         lengths = torch.tensor([len(prompt) for prompt in asked], device=self.device)
-        self.place_S[torch.tensor(slots, device=self.device)] = lengths
+        which_N = torch.tensor(slots, device=self.device)
+        self.place_S[which_N] = lengths
+        self.recent_SB = self.recent_SB.index_copy(0, which_N, self._recent(asked))
         logits_NV = torch.stack([self.after[prompt] for prompt in asked])
         self.after = {p: logits for p, logits in self.after.items() if p in self.held}
         return logits_NV
 
     def step(self, tokens_S: torch.Tensor) -> torch.Tensor:
         """Read one token at each slot's next column."""
-        kept = (self.keys, self.values)
         busy_S = tokens_S >= 0
         place_S = torch.where(busy_S, self.place_S, self.columns - 1)  # behind any prompt
         end = self.columns if self.compiled else int((self.place_S * busy_S).max()) + 1
         step = _compiled_step() if self.compiled else _step
-        logits_SV = step(self.decoder, tokens_S.clamp(min=0), place_S, *kept, end)
+        tokens_SW = torch.cat([self.recent_SB, tokens_S.clamp(min=0)[:, None]], 1)
+        logits_SV = step(self.decoder, tokens_SW, place_S, self.kept, end)
         self.place_S += busy_S
+        self.recent_SB = torch.where(busy_S[:, None], tokens_SW[:, 1:], self.recent_SB)
         return logits_SV
 
     def keep(self, slots: Sequence[int]) -> None:
         """Copy what stays."""
         index = torch.tensor(slots, device=self.device)
-        self.keys = [keys[index] for keys in self.keys]
-        self.values = [values[index] for values in self.values]
-        self.place_S = self.place_S[index]
+        self.kept = [[held[index] for held in layer] for layer in self.kept]
+        self.place_S, self.recent_SB = self.place_S[index], self.recent_SB[index]
         self.held = [self.held[slot] for slot in slots]
 
+    def _recent(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Return the last tokens of each prompt that the input of its next one depends on."""
+        reach = self.decoder.reach
+        tails = [[-1] * reach + [*prompt] for prompt in prompts]
+        rows = [tail[len(tail) - reach :] for tail in tails]
+        return torch.tensor(rows, device=self.device).view(len(rows), reach).long()
+
     def _copy(self, sources: Sequence[int], slots: Sequence[int], length: int) -> None:
-        for kept in (*self.keys, *self.values):
-            kept[slots, :, :length] = kept[sources, :, :length]
+        for held in chain.from_iterable(self.kept):
+            held[slots, :, :length] = held[sources, :, :length]
 
     def _read(
         self, prompts: Sequence[Sequence[int]], which: Sequence[int], slots: Sequence[int]
@@ -135,11 +149,11 @@ class Static:
         padded = [[*prompt] + [0] * (length - len(prompt)) for prompt in prompts]
         cos, sin = decoder.cos[:length, None], decoder.sin[:length, None]
         x = decoder.embed(torch.tensor(padded, device=self.device))
-        for layer, block in enumerate(_blocks(decoder)):
-            q, k, v = block.project(x, cos, sin)
-            self.keys[layer][slots, :, :length] = k[which]
-            self.values[layer][slots, :, :length] = v[which]
-            x = block.after(x, attention(q, k, v))
+        for block, layer in zip(_blocks(decoder), self.kept, strict=True):
+            q, *fresh = block.project(x, cos, sin)
+            for held, new in zip(layer, fresh, strict=True):
+                held[slots, :, :length] = new[which]
+            x = block.after(x, block.attend(q, fresh))
         last = [len(prompt) - 1 for prompt in prompts]
         logits_NV = _head(decoder, x[list(range(len(prompts))), last])
         return {tuple(p): logits for p, logits in zip(prompts, logits_NV, strict=True)}
@@ -147,24 +161,26 @@ class Static:
 
 def _step(
     decoder: Decoder,
-    tokens_S: torch.Tensor,
+    tokens_SW: torch.Tensor,
     place_S: torch.Tensor,
-    keys: Sequence[torch.Tensor],
-    values: Sequence[torch.Tensor],
+    kept: Sequence[Sequence[torch.Tensor]],
     end: int,
 ) -> torch.Tensor:
-    """Return the logits after one more token a slot; columns from `end` on are not looked at."""
-    slot_S = torch.arange(len(tokens_S), device=tokens_S.device)
+    """Return the logits after one more token a slot; columns from `end` on are not looked at.
+
+    The tokens before the last one of a window are for the input alone; -1 where there are none.
+    """
+    slot_S = torch.arange(len(place_S), device=place_S.device)
     cos = decoder.cos[place_S][:, None, None]
     sin = decoder.sin[place_S][:, None, None]
-    column_C = torch.arange(end, device=tokens_S.device)
+    column_C = torch.arange(end, device=place_S.device)
     hidden = (column_C[None] > place_S[:, None])[:, None, None]
-    x = decoder.embed(tokens_S[:, None])
-    for block, keys_SGCd, values_SGCd in zip(_blocks(decoder), keys, values, strict=True):
-        q, k, v = block.project(x, cos, sin)
-        keys_SGCd[slot_S, :, place_S] = k[:, :, 0]
-        values_SGCd[slot_S, :, place_S] = v[:, :, 0]
-        x = block.after(x, _look(q, keys_SGCd[:, :, :end], values_SGCd[:, :, :end], hidden))
+    x = decoder.embed(tokens_SW.clamp(min=0), tokens_SW >= 0, last=1)
+    for block, layer in zip(_blocks(decoder), kept, strict=True):
+        q, *fresh = block.project(x, cos, sin)
+        for held, new in zip(layer, fresh, strict=True):
+            held[slot_S, :, place_S] = new[:, :, 0]
+        x = block.after(x, block.look(q, [held[:, :, :end] for held in layer], hidden))
     return _head(decoder, x[:, 0])
 
 
@@ -174,13 +190,11 @@ def _compiled_step() -> Callable[..., torch.Tensor]:
     return compiled
 
 
-def _look(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """Attention of one query a head [S, H, 1, d] on cached keys [S, G, C, d]."""
-    slots, heads, _, width = q.shape
-    grouped = q.reshape(slots, k.shape[1], heads // k.shape[1], width) * width**-0.5
-    scores = (grouped @ k.transpose(-1, -2)).masked_fill(hidden, -torch.inf)
-    seen: torch.Tensor = scores.softmax(-1) @ v
-    return seen.view(q.shape)
+def _kept(spec: Transformer) -> list[tuple[int, int]]:
+    """Return heads and width of each tensor that a layer's cache holds."""
+    if spec.latent is not None:
+        return [(1, spec.latent.cached)]
+    return [(spec.shape.kv_heads, spec.shape.head_width)] * 2
 
 
 def _head(decoder: Decoder, x_ND: torch.Tensor) -> torch.Tensor:

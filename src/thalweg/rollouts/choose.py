@@ -1,12 +1,12 @@
 """One number or one answer out of several answers to a prompt."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import comb
 
 from thalweg.errors import RecipeError
 
-__all__ = ["best_of", "majority", "pass_at_k"]
+__all__ = ["best_of", "majority", "pass_at_k", "votes"]
 
 
 def pass_at_k(answers: int, right: int, k: int) -> float:
@@ -50,6 +50,29 @@ def majority(answers: Sequence[str | None]) -> str | None:
     """
     counted = Counter(answer for answer in answers if answer is not None)
     return counted.most_common(1)[0][0] if counted else None
+
+
+def votes(
+    answers: Sequence[str | None], same: Callable[[str, str], bool | None] | None = None
+) -> list[list[int]]:
+    """Return the places of equal answers, the most frequent answer first, the first of equals.
+
+    Args:
+        answers: As parsed; None for what could not be, which votes for nothing.
+        same: Whether two different texts mean the same; None: they do not.
+
+    Example:
+        >>> votes(["4", "5", None, "4"])
+        [[0, 3], [1]]
+    """
+    places: dict[str, list[int]] = {}
+    for place, answer in enumerate(answers):
+        if answer is None:
+            continue
+        known = answer if answer in places or same is None else None
+        alike = known or next((one for one in places if same and same(one, answer)), answer)
+        places.setdefault(alike, []).append(place)
+    return sorted(places.values(), key=lambda found: -len(found))
 
 
 def best_of(scores: Sequence[float]) -> int:

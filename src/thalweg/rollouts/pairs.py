@@ -106,12 +106,12 @@ class _Answer(NamedTuple):
 
 
 def _answers(batch: Batch) -> dict[int, list[_Answer]]:
-    """Return the rows that count, by group."""
+    """Return the rows that count and that somebody drew, by group."""
     lengths = (batch["weight"] > 0).sum(1).tolist()
     rows = zip(batch["group"].tolist(), batch["reward"].tolist(), lengths, strict=True)
     found: dict[int, list[_Answer]] = {}
     for row, (group, reward, length) in enumerate(rows):
-        if length:
+        if length and group >= 0:
             found.setdefault(group, []).append(_Answer(row, reward, length))
     return found
 

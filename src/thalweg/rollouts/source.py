@@ -148,12 +148,17 @@ class Rollouts:
         """One name, its own."""
         return (self.name,)
 
+    @property
+    def block(self) -> int:
+        """Rows it must be asked for, or a multiple: those of a group."""
+        return self.group
+
     def start(self, ctx: Context) -> State:
         """Return the state before the first batch.
 
         Raises:
-            RecipeError: No such actor, rows that are no whole groups, sampling that is cut, or a
-                tokenizer with more ids than the actor knows.
+            RecipeError: No such actor, rows that are no whole groups, sampling that is cut, a
+                tokenizer with more ids than the actor knows, or experts that drop tokens.
             DialError: A number out of range.
         """
         if ctx.models:  # a plan has none
@@ -374,6 +379,13 @@ def _check_model(source: Rollouts, module: nn.Module) -> None:
             "rows that the actor can read",
             f"{source.name}.length",
             f"length={limits.positions}",
+        )
+    if isinstance(module, Decoder) and module.spec.moe and module.spec.moe.capacity is not None:
+        raise _refusal(
+            f"experts of capacity {module.spec.moe.capacity}",
+            "experts that drop nothing: the trainer would drop tokens that the sampler did not",
+            f"{source.name}.actor",
+            "Moe(capacity=None)",
         )
 
 

@@ -17,10 +17,6 @@ Start it with `VLLM_SERVER_DEV_MODE=1 vllm serve FOLDER`, and with
 
 import hashlib
 import json
-import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,12 +34,14 @@ from thalweg.models import Decoder, HuggingFace, export
 from thalweg.models.lora import plain_weights
 from thalweg.rollouts.cache import twin
 from thalweg.rollouts.engine import Answer
+from thalweg.rollouts.http import call
 from thalweg.rollouts.sampling import Sampling
 
-__all__ = ["Vllm"]
+__all__ = ["Vllm", "weights_digest"]
 
 _PAUSES = (0.1, 1.0, 5.0)
 """Seconds before each further try."""
+_START = "VLLM_SERVER_DEV_MODE=1 vllm serve FOLDER --served-model-name NAME"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +125,7 @@ class Vllm:
     def _publish(self, module: nn.Module, version: int) -> None:
         home = Path(self.folder)
         home.mkdir(parents=True, exist_ok=True)
-        mark = {"version": version, "digest": _digest(module)}
+        mark = {"version": version, "digest": weights_digest(module)}
         published = home / "published.json"
         if published.exists() and json.loads(published.read_text()) == mark:
             return
@@ -168,35 +166,23 @@ class Vllm:
 
     def _call(self, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the reply; None sends nothing. Try again after what may pass."""
-        headers = {"Content-Type": "application/json"}
-        key = os.environ.get(self.key_variable)
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, headers)
-        said = ""
-        for pause in (*_PAUSES, None):
-            try:
-                with urllib.request.urlopen(request, timeout=self.seconds) as reply:
-                    text = reply.read()
-                    return dict(json.loads(text)) if text.strip() else {}
-            except urllib.error.HTTPError as error:
-                said = f"{error.code}: {error.read()[:300].decode(errors='replace')}"
-                if error.code < 500:
-                    break
-            except (urllib.error.URLError, OSError, ValueError) as error:
-                said = str(error)
-            if pause is not None:
-                time.sleep(pause)
-        raise _refusal(self.url + path, said, "a vLLM server that answers")
+        return call(
+            self.url + path,
+            body,
+            expected="a vLLM server that answers",
+            write=_START,
+            key_variable=self.key_variable,
+            seconds=self.seconds,
+            pauses=_PAUSES,
+        )
 
 
 def _reload(folder: Path) -> dict[str, Any]:
     return {"method": "reload_weights", "kwargs": {"weights_path": str(folder.resolve())}}
 
 
-def _digest(module: nn.Module) -> str:
-    """Return a fingerprint of the weights: of at most 4,096 numbers of each."""
+def weights_digest(module: nn.Module) -> str:
+    """Return a fingerprint of the weights, 32 hex digits: of at most 4,096 numbers of each."""
     digest = hashlib.blake2b(digest_size=16)
     for name, weight in sorted(plain_weights(module).items()):
         flat = weight.flatten()
@@ -210,5 +196,5 @@ def _refusal(where: str, given: str, expected: str) -> RecipeError:
         given,
         expected=expected,
         where=where,
-        write="VLLM_SERVER_DEV_MODE=1 vllm serve FOLDER --served-model-name NAME",
+        write=_START,
     )

@@ -4,8 +4,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from thalweg.core.batch import Batch
 from thalweg.core.protocols import Context, Dial
 
@@ -18,7 +16,8 @@ class Majority:
 
     Answers are equal if their tokens are. No reward is read: this is how a model labels its own
     data. Groups whose largest share is below `least`, and answers that ran out of tokens, weigh 0.
-    Reports `agreement`, the mean largest share, and `voted`, the share of groups that kept a row.
+    Rows that nobody drew, demonstrations whose group is below 0, stay as they are. Reports
+    `agreement`, the mean largest share, and `voted`, the share of groups that kept a row.
 
     Source: arXiv:2502.01612, majority voting, with one model's samples in place of several models.
     """
@@ -33,7 +32,7 @@ class Majority:
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
         """Return the batch with the weights of the chosen rows."""
         answers = _answers(batch)
-        keeps = torch.zeros(batch.rows)
+        keeps = (batch["group"] < 0).float()
         shares = []
         for rows in answers.values():
             votes = Counter(text for _, text in rows if text)
@@ -41,8 +40,9 @@ class Majority:
             shares.append(times / len(rows))
             if common and shares[-1] >= float(self.least):
                 keeps[next(row for row, text in rows if text == common)] = 1.0
-        agreement, voted = sum(shares) / len(shares), float(keeps.sum()) / len(shares)
-        ctx.log({"agreement": agreement, "voted": voted})
+        if shares:
+            voted = float(keeps[batch["group"] >= 0].sum()) / len(shares)
+            ctx.log({"agreement": sum(shares) / len(shares), "voted": voted})
         return batch.plus({"weight": batch["weight"] * keeps[:, None]})
 
 
@@ -51,6 +51,8 @@ def _answers(batch: Batch) -> dict[int, list[tuple[int, tuple[int, ...]]]]:
     found: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
     counts = batch["weight"] > 0
     for row, group in enumerate(batch["group"].tolist()):
+        if group < 0:
+            continue
         whole = bool(batch["finished"][row])
         text = tuple(batch["tokens"][row, 1:][counts[row]].tolist()) if whole else ()
         found.setdefault(group, []).append((row, text))

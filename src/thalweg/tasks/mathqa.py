@@ -11,7 +11,7 @@ from fractions import Fraction
 from thalweg.core.protocols import Grade
 from thalweg.tasks.same import same_math
 
-__all__ = ["boxed", "marked", "verify_boxed", "verify_marked"]
+__all__ = ["boxed", "final_answer", "marked", "verify_boxed", "verify_marked"]
 
 _NUMBER = re.compile(r"([-+]?)\s*\$?\s*(\d{1,3}(?:,\d{3})+|\d*)(\.\d+)?\s*%?\.?", re.ASCII)
 _LONGEST = 400
@@ -49,6 +49,24 @@ def boxed(text: str) -> str | None:
             if depth == 0:
                 return text[start : start + brace.start()]
     return None
+
+
+def final_answer(text: str) -> str | None:
+    r"""Return the answer of a text, written so that equal numbers are equal texts; None without.
+
+    What stands behind the last `####`, else in the last box, else the text if it is a number.
+
+    Example:
+        >>> final_answer("3 * 4 = 12\n#### 12.0"), final_answer(r"so \boxed{\pi}")
+        ('12', '\\pi')
+    """
+    number = marked(text)
+    if number is not None:
+        return str(number)
+    found = boxed(text)
+    alone = text.strip() if found is None else found.strip()
+    number = marked(f"####{alone}") if "\n" not in alone else None
+    return str(number) if number is not None else found and alone
 
 
 def verify_marked(truth: str, answer: str, mark: str = "####") -> Grade:

@@ -17,7 +17,7 @@ from thalweg.errors import RecipeError
 from thalweg.tasks.draw import check_whole, rise
 from thalweg.tasks.jsontext import last_object
 
-__all__ = ["ToolCalls", "Tools", "grade_call"]
+__all__ = ["ToolCalls", "Tools", "grade_call", "key_token_weights"]
 
 Tools: TypeAlias = Mapping[str, Sequence[str]]
 """The parameters of each tool by name."""
@@ -101,6 +101,52 @@ class ToolCalls:
         if self.reward == "graded":
             return verdict
         return verdict._replace(score=float(verdict.score == 1.0))
+
+
+def key_token_weights(
+    answer: Sequence[int],
+    name: Sequence[int],
+    others: Sequence[Sequence[int]],
+    *,
+    cap: float = 9.0,
+) -> list[float]:
+    """Return a weight for each token of an answer: more where it is decided which tool is called.
+
+    Key tokens are the first of the name, and for every other name that begins alike the first one
+    behind what they share. Of k key tokens among n others each weighs min(n / k, cap) if k < n,
+    all else weighs 1. Names are compared as token ids: where names part depends on the tokenizer.
+
+    Args:
+        answer: Token ids of the answer, the name among them.
+        name: Token ids of the tool's name, as they stand in the answer.
+        others: Those of the other tools' names.
+        cap: Largest weight.
+
+    Returns:
+        As many numbers as the answer has tokens, for `weight` or `weighted_likelihood`; all 1 if
+        the name is not in the answer.
+
+    Source: arXiv:2412.15495, section 4.2 and the authors' code.
+
+    Example:
+        >>> key_token_weights([5, 1, 2, 6, 7, 8], name=[1, 2], others=[[1, 2, 3], [4]])
+        [1.0, 2.0, 1.0, 2.0, 1.0, 1.0]
+    """
+    starts = range(len(answer) - len(name) + 1)
+    start = next((at for at in starts if list(answer[at : at + len(name)]) == [*name]), None)
+    if start is None or not name:
+        return [1.0] * len(answer)
+    shared = (_shared(name, other) for other in others)
+    keys = {start, *(start + length for length in shared if length)} & set(range(len(answer)))
+    rest = len(answer) - len(keys)
+    heavy = min(rest / len(keys), cap) if len(keys) < rest else 1.0
+    return [heavy if at in keys else 1.0 for at in range(len(answer))]
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many first tokens two names share."""
+    pairs = zip(one, other, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def grade_call(truth: str, answer: str, tools: Tools) -> Grade:
