@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from thalweg.report import read_run, summarise, write_report
-from thalweg.report.figures import LARGE
+from thalweg.report.draw import LARGE
 from thalweg.report.thin import thin
 
 MakeRun = Callable[..., Path]

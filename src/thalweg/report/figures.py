@@ -1,25 +1,15 @@
-"""The figures of the report as plotly JSON, built from columns; plotly.js draws them in the page.
-
-Colours are names such as "@s0" or "@ink/0.4": the page's script replaces them by the values of the
-light or dark theme, so one figure serves both. Text that a user chose is escaped, because plotly
-reads a subset of HTML in names.
-"""
+"""Which curves the figures of the report have, built from columns of histories."""
 
 import html
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from thalweg.report.run import Floats, Ints, Json, Points, Run
-from thalweg.report.thin import smooth, thin
+from thalweg.report.draw import Figure, Series, as_dict, figure
+from thalweg.report.run import Json, Points, Run
+from thalweg.report.thin import smooth
 
 __all__ = [
-    "LARGE",
-    "SMALL",
-    "Figure",
-    "Series",
     "answer_figures",
     "dial_figures",
     "health_figures",
@@ -28,52 +18,13 @@ __all__ = [
     "other_figures",
 ]
 
-LARGE, SMALL = 4_000, 1_000
-"""Points of a curve in a large and in a small figure."""
-_COLOURS = 8
-_DASHES = ("solid", "dash", "dot", "dashdot")
 _ANSWERS = frozenset(
     "reward length finished unparsed reward_failures kept_groups staleness skipped pairs "
     "paired_groups pair_length_gap mismatch_kl engine_kl engine_max entropy clip kl agreement "
     "voted".split()
 )
-_GREY = ("planned", "expected", "band")
 _LR_LOG_SPAN = 30.0
 """A learning rate that never reaches 0 and spans more than this gets a log axis."""
-
-
-class Figure(NamedTuple):
-    """A figure of the page."""
-
-    id: str
-    title: str
-    note: str
-    spec: dict[str, Json]
-    """`data` and `layout` for plotly.js."""
-    thinned: int
-    """Curves that were drawn with fewer points than they have."""
-    large: bool = False
-    logs: bool = False
-    """Offer a switch to a log axis."""
-
-
-class Series(NamedTuple):
-    """A curve before it is drawn."""
-
-    name: str
-    x: Floats | Ints
-    y: Floats
-    colour: int = 0
-    """Index into the palette; past its end the dashes change."""
-    group: str = ""
-    """Curves of a group are switched together; empty: the name."""
-    step: Ints | None = None
-    """Shown on hover where x is not the step."""
-    style: str = "line"
-    """line, faint, points, planned; of a prediction: expected, band (a closed line)."""
-    shown: bool = True
-    chip: bool = True
-    """Whether it has a switch of its own."""
 
 
 def loss_figure(runs: Sequence[Run]) -> Figure | None:
@@ -87,13 +38,13 @@ def loss_figure(runs: Sequence[Run]) -> Figure | None:
             series += _source_losses(runs[0], source, index + 2)
     if not any(len(one.y) for one in series):
         return None
-    figure = _figure("loss", "Loss", series, ("tokens", "nats per token"), large=True)
-    layout = figure.spec["layout"]
+    drawn = figure("loss", "Loss", series, ("tokens", "nats per token"), large=True)
+    layout = drawn.spec["layout"]
     assert isinstance(layout, dict)
     _frame(layout, series)
     if alone:
         _phases(layout, runs[0])
-    return figure._replace(logs=True)
+    return drawn._replace(logs=True)
 
 
 def dial_figures(runs: Sequence[Run]) -> tuple[list[Figure], dict[str, str]]:
@@ -112,7 +63,7 @@ def dial_figures(runs: Sequence[Run]) -> tuple[list[Figure], dict[str, str]]:
             continue
         log = _is_rate(path) and every.min() > 0 and every.max() > _LR_LOG_SPAN * every.min()
         series = [one for i, run in enumerate(runs) for one in _dial(run, i, *curves[i])]
-        figures.append(_figure(f"dial-{number}", path, series, ("step", ""), log=log))
+        figures.append(figure(f"dial-{number}", path, series, ("step", ""), log=log))
     return figures, still
 
 
@@ -136,7 +87,7 @@ def mixture_figure(run: Run) -> Figure | None:
         for name, values in taken.items()
     }
     series = [Series(name, step, 100 * shares[name], i + 2) for i, name in enumerate(names)]
-    return _figure("mixture", "Delivered mixture", series, ("step", "% of tokens"))
+    return figure("mixture", "Delivered mixture", series, ("step", "% of tokens"))
 
 
 def health_figures(runs: Sequence[Run]) -> list[Figure]:
@@ -156,12 +107,12 @@ def health_figures(runs: Sequence[Run]) -> list[Figure]:
             for one in _measured(run, index, column, scale, alone=alone)
         ]
         if series:
-            figure = _figure(column, title, series, ("step", unit))
+            drawn = figure(column, title, series, ("step", unit))
             if column == "grad_norm":
-                figure = figure._replace(logs=True)
+                drawn = drawn._replace(logs=True)
             else:
-                _as_dict(_as_dict(figure.spec["layout"])["yaxis"])["rangemode"] = "tozero"
-            figures.append(figure)
+                as_dict(as_dict(drawn.spec["layout"])["yaxis"])["rangemode"] = "tozero"
+            figures.append(drawn)
     return figures
 
 
@@ -176,7 +127,7 @@ def answer_figures(runs: Sequence[Run]) -> list[Figure]:
             s for i, run in enumerate(runs) for s in _measured(run, i, name, 1.0, alone=alone)
         ]
         if series:
-            figures.append(_figure(f"answers-{number}", name, series, ("step", "")))
+            figures.append(figure(f"answers-{number}", name, series, ("step", "")))
     return figures
 
 
@@ -184,7 +135,7 @@ def other_figures(runs: Sequence[Run]) -> list[Figure]:
     """Return a small figure for every other column of the history: monitors, further models."""
     known = {"tokens", "loss", "grad_norm", "seconds", "tokens_per_second", "utilisation"}
     known |= {"memory_bytes", "elapsed"}
-    taken = ("dial/", "loss/", "tokens/", "heldout/loss")
+    taken = ("dial/", "load/", "loss/", "tokens/", "heldout/loss")
     names = dict.fromkeys(name for run in runs for name in run.history.columns)
     figures = []
     for number, name in enumerate(sorted(names)):
@@ -197,7 +148,7 @@ def other_figures(runs: Sequence[Run]) -> list[Figure]:
             if len(p.step)
         ]
         if series:
-            figures.append(_figure(f"other-{number}", name, series, ("step", "")))
+            figures.append(figure(f"other-{number}", name, series, ("step", "")))
     return figures
 
 
@@ -277,101 +228,13 @@ def _is_rate(path: str) -> bool:
     return path.split(".")[-1] == "lr"
 
 
-def _figure(
-    id: str,
-    title: str,
-    series: Sequence[Series],
-    units: tuple[str, str],
-    *,
-    log: bool = False,
-    large: bool = False,
-) -> Figure:
-    limit = LARGE if large else SMALL
-    data: list[Json] = [_trace(one, limit, units[0]) for one in series]
-    layout: dict[str, Json] = {
-        "xaxis": _axis(units[0]),
-        "yaxis": _axis(units[1]) | {"type": "log" if log else "linear"},
-        "hovermode": "x unified" if large else "closest",
-    }
-    if log:
-        _as_dict(layout["yaxis"])["dtick"] = 1
-        _as_dict(layout["yaxis"])["exponentformat"] = "power"
-    spec: dict[str, Json] = {"data": data, "layout": layout}
-    note = "log axis" if log else ""
-    thinned = sum(len(one.y) > limit for one in series)
-    return Figure(id, title, note, spec, thinned, large)
-
-
-def _axis(title: str) -> dict[str, Json]:
-    form = {"tokens": ",.4s", "step": ",d"}.get(title, "")
-    axis: dict[str, Json] = {"title": {"text": title}, "hoverformat": form}
-    if title in ("tokens", "step"):
-        axis |= {"rangemode": "tozero", "tickformat": "~s" if title == "tokens" else ",~d"}
-    return axis
-
-
-def _trace(one: Series, limit: int, across: str) -> Json:
-    kept = thin(one.y, limit)
-    name = html.escape(one.name)
-    trace: dict[str, Json] = {
-        "type": "scatter",
-        "mode": "markers+lines" if one.style == "points" else "lines",
-        "name": name,
-        "x": _rounded(one.x[kept]),
-        "y": _rounded(one.y[kept]),
-        "visible": True if one.shown else "legendonly",
-        "legendgroup": html.escape(one.group or one.name),
-        "meta": {
-            "chip": one.chip and one.style != "planned",
-            "label": one.name,
-            "frame": one.style in ("line", "points"),
-        },
-        "hovertemplate": _hover(one, across),
-        "line": _stroke(one),
-    }
-    if one.style == "band":
-        trace |= {"fill": "toself", "fillcolor": "@muted/0.16", "hoverinfo": "skip"}
-        del trace["hovertemplate"]
-    if one.step is not None:
-        trace["customdata"] = [int(step) for step in one.step[kept]]
-    if one.style == "points":
-        trace["marker"] = {"size": 6, "color": _colour(one)}
-    return trace
-
-
-def _hover(one: Series, across: str) -> Json:
-    if one.step is not None:
-        return "%{y:.4f} (step %{customdata:,})" if one.style == "faint" else "%{y:.4f}"
-    return f"{across} %{{x:,}}<br>%{{y:,.5~g}}"
-
-
-def _stroke(one: Series) -> dict[str, Json]:
-    width = {"faint": 1.0, "points": 1.2, "planned": 1.4, "band": 0.0}.get(one.style, 1.8)
-    dash = _DASHES[one.colour // _COLOURS % len(_DASHES)]
-    stroke: dict[str, Json] = {"color": _colour(one), "width": width, "dash": dash}
-    if one.style in ("planned", "expected"):
-        stroke["dash"] = "dot"
-    return stroke
-
-
-def _colour(one: Series) -> str:
-    colour = f"@s{one.colour % _COLOURS}"
-    return {"faint": f"{colour}/0.28", **dict.fromkeys(_GREY, "@muted")}.get(one.style, colour)
-
-
-def _rounded(values: Floats | Ints) -> list[Json]:
-    if values.dtype.kind == "i":
-        return [int(value) for value in values]
-    return [float(f"{value:.7g}") if math.isfinite(value) else None for value in values]
-
-
 def _frame(layout: dict[str, Json], series: Sequence[Series]) -> None:
     """Start the loss axis below the first steep fall, so that the rest can be read."""
     curves = [one for one in series if one.style in ("line", "points") and one.shown and len(one.y)]
     late = [one.y[min(len(one.y) // 20 + 1, len(one.y) - 1) :] for one in curves]
     low, high = min(y.min() for y in late), max(y.max() for y in late)
     room = 0.06 * (high - low) or 0.1
-    _as_dict(layout["yaxis"])["range"] = [float(low - room), float(high + room)]
+    as_dict(layout["yaxis"])["range"] = [float(low - room), float(high + room)]
 
 
 def _phases(layout: dict[str, Json], run: Run) -> None:
@@ -386,14 +249,9 @@ def _phases(layout: dict[str, Json], run: Run) -> None:
         x = float(tokens[start])
         line: dict[str, Json] = {"color": "@muted", "width": 1, "dash": "dot"}
         shapes.append({"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1})
-        _as_dict(shapes[-1])["line"] = line
+        as_dict(shapes[-1])["line"] = line
         labels.append(
             {"x": x, "y": 1, "yref": "paper", "text": html.escape(names[start]), "showarrow": False}
         )
-        _as_dict(labels[-1]).update(xanchor="left", yanchor="bottom", font={"color": "@muted"})
+        as_dict(labels[-1]).update(xanchor="left", yanchor="bottom", font={"color": "@muted"})
     layout |= {"shapes": shapes[1:], "annotations": labels}
-
-
-def _as_dict(value: Json) -> dict[str, Json]:
-    assert isinstance(value, dict)
-    return value

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thalweg.laws.forgetting import Gap, gap
-from thalweg.report.figures import Figure
+from thalweg.report.draw import Figure
 from thalweg.report.numbers import MISSING, number_text
 from thalweg.report.run import Json, Run
 

@@ -25,11 +25,10 @@ from thalweg.report.compare import (
     difference_text,
     recipe_difference,
 )
+from thalweg.report.draw import LARGE, SMALL, Figure
+from thalweg.report.experts import load_figures
 from thalweg.report.family import Member, family
 from thalweg.report.figures import (
-    LARGE,
-    SMALL,
-    Figure,
     answer_figures,
     dial_figures,
     health_figures,
@@ -141,7 +140,7 @@ def _context(runs: Sequence[Run]) -> dict[str, object]:
     loss = loss_figure(runs)
     dials, still = dial_figures(runs)
     mixtures = [mixture_figure(run) for run in runs[:1]] if len(runs) == 1 else []
-    others = other_figures(runs)
+    others = load_figures(runs) + other_figures(runs)
     groups: dict[str, list[Figure]] = {
         "loss": [loss] if loss else [],
         "answers": answer_figures(runs),
