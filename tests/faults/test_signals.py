@@ -35,6 +35,12 @@ def train(home: Path, run: str, steps: int) -> subprocess.Popen[str]:
     return command(home, "train", "pretrain", "--data", "a.txt", *options, "--run", run)
 
 
+def finished(process: subprocess.Popen[str]) -> int:
+    """Return a process's exit code at its end, its pipes read and closed."""
+    process.communicate(timeout=300)
+    return process.returncode
+
+
 def wait_for_line(home: Path, run: str, line: int = 2) -> None:
     file = home / run / "history.jsonl"
     end = time.monotonic() + 60
@@ -74,11 +80,11 @@ def test_a_signal_saves_says_so_and_the_run_goes_on(home, number, code):
 
 @pytest.mark.slow
 def test_twenty_kills_of_a_language_model_change_nothing(home):
-    assert train(home, "whole", STEPS * 4).wait(300) == 0
+    assert finished(train(home, "whole", STEPS * 4)) == 0
     process, kills, draw = train(home, "killed", STEPS * 4), 0, random.Random(0)
     while kills < 20:
         try:
-            assert process.wait(draw.uniform(3.0, 8.0)) == 0
+            process.wait(draw.uniform(3.0, 8.0))
             break
         except subprocess.TimeoutExpired:
             process.kill()
@@ -88,7 +94,7 @@ def test_twenty_kills_of_a_language_model_change_nothing(home):
             process = (
                 command(home, "resume", "killed") if started else train(home, "killed", STEPS * 4)
             )
-    assert process.wait(300) == 0
+    assert finished(process) == 0
     assert losses(home, "killed") == losses(home, "whole")
     weights = [home / run / "export" / "model.safetensors" for run in ("killed", "whole")]
     assert weights[0].read_bytes() == weights[1].read_bytes()

@@ -32,7 +32,7 @@ PER_DOUBLING = 0.003
 class CurveLaw(Protocol):
     """A family of loss curves: positive coefficients times columns of the schedule.
 
-    L(s) = sum of coefficients[m] * columns[m](rates up to s, shapes).
+    L(s) = sum over m of coefficient_m * column_m, a function of the rates up to s and of shapes.
     """
 
     @property
