@@ -1,7 +1,6 @@
 """What a run is good for once it stands: samples, held-out loss, an exported folder, a report."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +22,7 @@ from thalweg.core.session import build_learners, open_run
 from thalweg.core.state import RunState
 from thalweg.core.time import Time
 from thalweg.core.tree import flatten
-from thalweg.core.world import World
+from thalweg.core.world import World, is_main
 from thalweg.data import Corpus, Pairs
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer
 from thalweg.errors import StateError
@@ -132,7 +131,7 @@ def finish(run: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
 
 def close(folder: Path, state: RunState, code: int) -> None:
     """Write samples, export and report of a finished run on the main rank; print what is next."""
-    if os.environ.get("RANK", "0") != "0":
+    if not is_main():
         return
     if code == 0:
         report = finish(folder)

@@ -24,6 +24,7 @@ from thalweg.core.recipe import Recipe, check
 from thalweg.core.session import Origin, Session, open_run, resume, train
 from thalweg.core.state import RunState
 from thalweg.core.tree import put
+from thalweg.core.world import is_main
 from thalweg.data import build
 from thalweg.data.build import home_folder
 from thalweg.describe import chosen, description
@@ -201,7 +202,7 @@ def run_recipe(request: Request) -> tuple[Path, RunState, int]:
     with ExitStack() as stack:
         session = _session(folder, request.sinks, request.quiet, interrupt, stack)
         interrupt.listen()
-        if os.environ.get("RANK", "0") == "0":
+        if is_main():
             print("".join(f"{line}\n" for line in chosen(request.recipe)), end="")
         state = train(request.recipe, folder, request.origin, session)
     return folder, state, _exit_code(folder, interrupt)
@@ -238,7 +239,7 @@ def _session(
         makers.append(lambda: stack.enter_context(_progress(folder)).update)
     for kind in sinks:
         makers.append(lambda kind=kind: _writer(_sink(kind, folder), stack))  # type: ignore[misc]
-    main = os.environ.get("RANK", "0") == "0"
+    main = is_main()
 
     def warn(text: str) -> None:
         if main:

@@ -158,6 +158,7 @@ def test_a_reward_that_sometimes_fails_is_counted_and_one_that_always_does_stops
     [
         (["--reward", "mine.py:two"], "(prompt, answer, problem) -> float"),
         (["--reward", "absent.py:two"], "no file 'absent.py'"),
+        (["--model", "100k"], "'100k', a fresh model"),
         (["--task", "Adition(digits=2)"], "did you mean 'Addition'"),
         (["--task", "absent.jsonl"], "no file absent.jsonl"),
         (["--algorithm", "dapo", "--kl", "0.1"], "a KL to a reference is part of grpo"),

@@ -168,8 +168,7 @@ class Learner:
 
         A rank holds all weights while it samples, so it may call the model as often as it likes.
         """
-        each = -(-len(prompts) // self.world.size)
-        mine = list(prompts[self.world.rank * each : (self.world.rank + 1) * each])
+        mine = self.world.part(prompts)
         with self.evaluating(), self.world.whole(self.module):
             return self.world.gather_objects(sampler(self.module, mine) if mine else [])
 

@@ -33,7 +33,7 @@ from thalweg.core.batch import Batch, is_weight
 from thalweg.core.rng import key_seed
 from thalweg.errors import RecipeError
 
-__all__ = ["World", "open_world"]
+__all__ = ["World", "is_main", "open_world"]
 
 T = TypeVar("T")
 CPU = torch.device("cpu")
@@ -90,6 +90,11 @@ class World:
         for weight in weights.values():
             weight[torch.from_numpy(padding)] = 0
         return part.plus(weights)
+
+    def part(self, items: Sequence[T]) -> list[T]:
+        """Return this rank's even part of a list, in order; the last ones may get fewer."""
+        each = -(-len(items) // self.size)
+        return list(items[self.rank * each : (self.rank + 1) * each])
 
     def gather(self, values: torch.Tensor, rows: int) -> torch.Tensor:
         """Return the rows of all ranks' parts, in batch order, without padding."""
@@ -260,6 +265,11 @@ def _plainly() -> Iterator[None]:
     except CheckpointException as error:
         causes = [failure[0] for failure in error.failures.values()]
         raise causes[0] from None
+
+
+def is_main() -> bool:
+    """Return whether this process writes and talks; torchrun says so before a world is open."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager

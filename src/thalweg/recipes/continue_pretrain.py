@@ -79,7 +79,7 @@ def recipe(
     _check(replay, last, margin, old)
     files = parts.named_files(data, each_file=False)
     before = {f"old-{k}": v for k, v in parts.named_files(old or [], each_file=False).items()}
-    spec = parts.open_model(model, 0, length)
+    spec = parts.trained_model(model)
     text = parts.read_text({**files, **before}, parts.tokenizer_of(spec), field, held_out)
     corpora = {n: Corpus(str(p), length=length, name=n) for n, p in text.train.items()}
     new = sum(corpora[name].size for name in files)

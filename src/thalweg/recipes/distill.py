@@ -95,7 +95,7 @@ def recipe(
             where="distill",
             write="--data 'corpus/*.txt'",
         )
-    known = parts.open_model(teacher, 0, length)
+    known = parts.trained_model(teacher)
     student = _student(model, known, length)
     source, monitors = (
         _text(known, data, length, field, held_out)

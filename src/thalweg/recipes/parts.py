@@ -32,6 +32,7 @@ __all__ = [
     "read_text",
     "tokenizer_for",
     "tokenizer_of",
+    "trained_model",
 ]
 
 
@@ -144,6 +145,21 @@ def open_model(name: str, vocabulary: int, length: int) -> ModelSpec:
     """
     if name.lower() in SIZES:
         return size(name, _rounded(vocabulary), length, qk_norm=True)
+    return trained_model(name)
+
+
+def trained_model(name: str) -> ModelSpec:
+    """Return the model of a folder, a run, or a hub name.
+
+    Args:
+        name: A folder that `transformers` loads; the name of a run with an export; or a name on
+            the Hugging Face hub.
+
+    Raises:
+        RecipeError: A size, whose weights nobody has trained, or nothing that can be found.
+    """
+    if name.lower() in SIZES:
+        raise _fresh(f"'{name}', a fresh model")
     exported = home_folder() / name / "export"
     folder = str(exported) if (exported / "config.json").exists() else name
     if not Path(folder).exists() and "/" not in name:
@@ -170,8 +186,12 @@ def tokenizer_of(spec: ModelSpec) -> str:
     """
     if isinstance(spec, Pretrained | HuggingFace):
         return spec.folder
-    raise RecipeError(
-        "a fresh model",
+    raise _fresh("a fresh model")
+
+
+def _fresh(given: str) -> RecipeError:
+    return RecipeError(
+        given,
         expected="a trained one: a run with an export/ folder, a folder or a hub name",
         where="--model",
         write="thalweg train pretrain ... first, then --model RUN",
@@ -192,14 +212,14 @@ def companion(name: str, spec: ModelSpec, option: str) -> ModelSpec:
     """Return a reference or a teacher: a trained model that reads the same token ids.
 
     Args:
-        name: As in `open_model`, but a trained one.
+        name: As in `trained_model`.
         spec: The model that learns.
         option: What the command line calls it.
 
     Raises:
         RecipeError: Its vocabulary is another: an id would mean another text to each of them.
     """
-    other = open_model(name, 0, 0)
+    other = trained_model(name)
     if other.vocabulary != spec.vocabulary or _texts(other) != _texts(spec):
         raise RecipeError(
             f"a model of {other.vocabulary} token ids beside one of {spec.vocabulary}",

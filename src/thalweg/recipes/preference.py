@@ -83,7 +83,7 @@ def recipe(
         shard: Over several processes, keep all weights on each, or shard them (full: FSDP2).
         seed: Of adapters and order.
     """
-    base = parts.open_model(model, 0, length)
+    base = parts.trained_model(model)
     known = tokenizer or parts.tokenizer_of(base)
     if retain and algorithm != "npo":
         raise RecipeError(

@@ -84,7 +84,7 @@ def recipe(
         shard: Over several processes, keep all weights on each, or shard them (full: FSDP2).
         seed: Of problems, draws and adapters.
     """
-    base = parts.open_model(model, 0, 0)
+    base = parts.trained_model(model)
     writing = answers.Writing(
         task=task_of(task),
         tokenizer=tokenizer or parts.tokenizer_of(base),
