@@ -64,7 +64,7 @@ def ours(module: Decoder, prompts: torch.Tensor, new: int, *, compiled: bool) ->
 
 
 def theirs(module: Decoder, prompts: torch.Tensor, new: int) -> Task:
-    """Return transformers with the same weights in bfloat16 and its dynamic cache, its fastest."""
+    """Return transformers with the same weights in bfloat16 and its dynamic cache, eager."""
     with tempfile.TemporaryDirectory() as folder:
         export(module, SPEC, Path(folder))
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()

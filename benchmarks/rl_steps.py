@@ -1,9 +1,9 @@
 """Speed of post-training steps beside TRL: GRPO, 8 prompts x 8 completions x 64 tokens, and DPO.
 
 Both start from one folder of the 10M model (8 layers, width 256, vocabulary 4096) with a byte
-tokenizer, in bfloat16, without a KL. The systems take turns within a round and a ratio is taken
-within a round, so what else the machine does weighs on both. A turn's first step is not counted:
-TRL sets its trainer up there.
+tokenizer, in bfloat16, without a KL; ours is compiled unless --eager, TRL's is not. The systems
+take turns within a round and a ratio is taken within a round, so what else the machine does weighs
+on both. A turn's first step is not counted: TRL sets its trainer up there.
 
     python benchmarks/rl_steps.py [--rounds 3] [--steps 3] [--only grpo|dpo] [--eager]
 """
@@ -130,7 +130,7 @@ def ours(folder: Path, phase: Phase, copies: tuple[str, ...], compiled: bool) ->
 
 
 def trl_grpo(folder: Path) -> Turn:
-    """Return TRL's trainer in its fastest setting here: no KL, one step a batch, bfloat16."""
+    """Return TRL's trainer: no KL, one step a batch, bfloat16, not compiled."""
     from trl import GRPOConfig, GRPOTrainer
 
     def reward(completions: list[str], **others: object) -> list[float]:

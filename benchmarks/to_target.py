@@ -12,6 +12,9 @@ Trainer itself, from the same weights on the same batches, has ended within 0.01
 is done first, stored, and printed (without warm-up, which the two count differently: the first
 step of Trainer's has rate 0). `--via trainer` runs Trainer for all of them.
 
+The recipe's defaults were chosen on tinyshakespeare at 0.84M parameters (docs/log.md): only the
+other text is a fresh test of them.
+
 Every finished arm is stored in --out and reused, so a stopped benchmark goes on.
 
     python benchmarks/to_target.py [--model 1m 10m] [--data tinyshakespeare domains] [--seeds 3]

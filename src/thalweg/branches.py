@@ -36,7 +36,18 @@ from thalweg.laws.convex import extension_factor
 from thalweg.optim import rates
 from thalweg.schedules import Constant, Then, Times, Warmup
 
-__all__ = ["Fork", "branch", "decayed", "extended", "graft", "learning_rates", "pinned", "rated"]
+__all__ = [
+    "Fork",
+    "branch",
+    "decayed",
+    "every_value",
+    "extended",
+    "graft",
+    "learning_rates",
+    "main_path",
+    "pinned",
+    "rated",
+]
 
 NEAR = 0.995
 """A proposed factor from here on is the rate itself."""
@@ -249,14 +260,10 @@ def _checkpoint(parent: Path, fork: Fork) -> Path:
 
 def _main_rate(phase: Phase) -> np.ndarray | None:
     """Return the rate nearest to the root of a phase at every step; None without an end."""
-    length, width = phase_length(phase)
     dials = learning_rates(phase)
-    if length is None or not dials:
+    if phase_length(phase)[0] is None or not dials:
         return None
-    dial = dials[min(dials, key=lambda path: (path.count("."), path))]
-    grid = np.arange(length)
-    values = at(dial, Time(grid, length, grid * width, grid, width))
-    return np.broadcast_to(np.asarray(values, float), grid.shape)
+    return every_value(dials[main_path(dials)], phase)
 
 
 def _phase_at(recipe: Recipe, step: int) -> tuple[int, int]:
@@ -324,6 +331,25 @@ def learning_rates(phase: Phase) -> dict[str, Any]:
         for path in rates(at(move.optimizer, Time(0, phase_length(phase)[0] or 1)))
     ]
     return {path: get(phase, path) for path in paths}
+
+
+def main_path(dials: Mapping[str, Any]) -> str:
+    """Return the path nearest to the root of its phase: of Muon, that of the matrices."""
+    return min(dials, key=lambda path: (path.count("."), path))
+
+
+def every_value(dial: Any, phase: Phase, first: int = 0) -> np.ndarray:
+    """Return a dial at every step of a phase; its first value where the phase has no end.
+
+    Args:
+        dial: A schedule or a number.
+        phase: Whose clock it is on.
+        first: Step of the run at which the phase begins.
+    """
+    length, width = phase_length(phase)
+    grid = np.arange(length or 1)
+    time = Time(grid, length, grid * width, grid + first, width)
+    return np.broadcast_to(np.asarray(at(dial, time), float), grid.shape)
 
 
 def _first_difference(old: Phase, new: Phase, length: int) -> tuple[int, str]:

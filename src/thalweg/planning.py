@@ -4,21 +4,29 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thalweg import launch
-from thalweg.branches import Fork, decayed, graft, learning_rates, pinned
+from thalweg.branches import (
+    Fork,
+    decayed,
+    every_value,
+    graft,
+    learning_rates,
+    main_path,
+    pinned,
+)
 from thalweg.controllers import Watch
 from thalweg.core.dials import phase_length
 from thalweg.core.plan import plan as table_of
 from thalweg.core.protocols import Schedule
 from thalweg.core.recipe import Phase, Recipe, check
 from thalweg.core.session import Origin
-from thalweg.core.time import Span, Time, steps
-from thalweg.core.tree import at, put, record
+from thalweg.core.time import Span, steps
+from thalweg.core.tree import put, record
 from thalweg.describe import Cost, advice_text, cost, pilots_text
 from thalweg.errors import RecipeError, StateError
 from thalweg.laws.files import origin_of
@@ -155,10 +163,8 @@ def rates_of(recipe: Recipe, budget: float = 1.0) -> Rates:
                 where=phase.name,
                 write="steps=10000",
             )
-        path = min(dials, key=lambda name: (name.count("."), name))
-        grid = np.arange(length)
-        time = Time(grid, length, grid * width, grid + first, width)
-        lr.append(np.broadcast_to(np.asarray(at(dials[path], time), float), grid.shape))
+        path = main_path(dials)
+        lr.append(every_value(dials[path], phase, first))
         tokens.append(np.full(length, float(width)))
         first += length
     return Rates(path, np.concatenate(lr), np.cumsum(np.concatenate(tokens)))
@@ -201,7 +207,7 @@ def pilot_recipe(recipe: Recipe, pilot: Pilot) -> Recipe:
     phase = recipe.phases[0]
     held = pinned(phase)
     for path, dial in learning_rates(phase).items():
-        lr = _values(dial, phase)
+        lr = every_value(dial, phase)
         held = put(held, path, Wsd(float(lr.max()), warmup=steps(warmup_of(lr))))
     every = max(1, pilot.steps // MEASURED)
     monitors = tuple(
@@ -244,14 +250,6 @@ def _made(folder: Path, recipe: Recipe) -> bool:
     )
 
 
-def _values(dial: Any, phase: Phase) -> NDArray[np.float64]:
-    """Return a dial at every step of a phase."""
-    length, width = phase_length(phase)
-    grid = np.arange(length or 1)
-    time = Time(grid, length, grid * width, grid, width)
-    return np.broadcast_to(np.asarray(at(dial, time), float), grid.shape)
-
-
 def _scaled(phase: Phase, budget: float) -> Phase:
     length = phase.steps
     if isinstance(length, Span):
@@ -267,9 +265,10 @@ def _doubts(recipe: Recipe, path: str) -> tuple[str, ...]:
     if any(isinstance(phase.rows, Schedule) for phase in recipe.phases):
         found.append("a batch that changes: laws see rates, not the batch")
     for phase in recipe.phases:
-        main = _values(learning_rates(phase)[path], phase)
-        for name, dial in learning_rates(phase).items():
-            other = _values(dial, phase)
+        dials = learning_rates(phase)
+        main = every_value(dials[path], phase)
+        for name, dial in dials.items():
+            other = every_value(dial, phase)
             if not np.allclose(other / other.max(), main / main.max(), atol=0.02):
                 found.append(f"{name} has another shape than {path}, the one laws see")
     return tuple(dict.fromkeys(found))

@@ -198,9 +198,9 @@ def test_bad_numbers_are_refused_at_the_start():
         SkillIt({}).start(seen(0))
     with pytest.raises(RecipeError, match="transpose"):
         skills_graph(np.ones((2, 3)), NAMES)
-    with pytest.raises(DialError, match="floor=2"):
+    with pytest.raises(DialError, match="floor = 2"):
         LossProportional(NAMES, floor=2).start(seen(0))
-    with pytest.raises(DialError, match="alpha=-1"):
+    with pytest.raises(DialError, match="alpha = -1"):
         LearningProgress(NAMES, alpha=-1).start(seen(0))
 
 

@@ -1,5 +1,6 @@
 """muP: the coordinate check, agreement at the base, and an export that has the same logits."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -40,11 +41,11 @@ def batch(seed: int) -> Batch:
     return Batch({"tokens": tokens, "weight": torch.ones(8, 16)})
 
 
-def slopes(optimizer: OptimizerSpec, scaled: bool, **options) -> dict[str, float]:
+def slopes(optimizer: OptimizerSpec, spec_of: Callable[[int], Transformer]) -> dict[str, float]:
     """Return how the mean change of each output over three steps grows with the width, log-log."""
     tokens, found = batch(99)["tokens"][:, :-1], []
     for width in WIDTHS:
-        learner = Learner("policy", decoder(width, scaled, **options).build(0), World())
+        learner = Learner("policy", spec_of(width).build(0), World())
         before = activations(learner.module, tokens)
         for step in range(3):
             learner.learn(NextToken(), TokenMean()(batch(step)), optimizer)
@@ -60,7 +61,10 @@ def slopes(optimizer: OptimizerSpec, scaled: bool, **options) -> dict[str, float
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda spec: type(spec).__name__)
 def test_what_training_changes_is_flat_in_width_and_grows_without(optimizer):
-    flat, grown = slopes(optimizer, True), slopes(optimizer, False)
+    flat, grown = (
+        slopes(optimizer, lambda width, scaled=scaled: decoder(width, scaled))
+        for scaled in (True, False)
+    )
     assert max(map(abs, flat.values())) < 0.25, flat
     assert grown["logits"] > 0.5
     assert grown["blocks.1.out"] > 0.7
@@ -69,27 +73,17 @@ def test_what_training_changes_is_flat_in_width_and_grows_without(optimizer):
 def test_wider_heads_are_flat_too_and_so_is_a_tied_head():
     base = Mup(base_width=32, base_head_width=16)
     for options in ({"heads": 2, "mup": base}, {"tied": True}, {"qk_norm": True}):
-        found = {}
-        for name, value in slopes(ADAM, True, **options).items():
-            found[name] = value
+        found = slopes(ADAM, lambda width, options=options: decoder(width, True, **options))
         assert max(map(abs, found.values())) < 0.25, found
 
 
 def test_latent_attention_whose_rank_grows_and_squared_relu_are_flat_too():
-    found = []
-    tokens = batch(99)["tokens"][:, :-1]
-    for width in WIDTHS:
+    def spec_of(width: int) -> Transformer:
         latent = Latent(rank=width // 2, nope=8, rope=8, value=16)
-        spec = decoder(width, True, latent=latent, activation="relu2")
-        learner = Learner("policy", spec.build(0), World())
-        before = activations(learner.module, tokens)
-        for step in range(3):
-            learner.learn(NextToken(), TokenMean()(batch(step)), ADAM)
-        after = activations(learner.module, tokens)
-        found.append({n: float((after[n] - before[n]).abs().mean().log2()) for n in after})
-    slope = {n: np.polyfit(np.log2(WIDTHS), [row[n] for row in found], 1)[0] for n in found[0]}
-    del slope["norm"]  # it holds the multiplier 1 / m of the logits
-    assert max(map(abs, slope.values())) < 0.25, slope
+        return decoder(width, True, latent=latent, activation="relu2")
+
+    found = slopes(ADAM, spec_of)
+    assert max(map(abs, found.values())) < 0.25, found
 
 
 def test_at_its_base_a_model_is_the_standard_one():

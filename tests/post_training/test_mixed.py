@@ -97,7 +97,7 @@ def test_a_step_of_one_kind_has_all_columns(pairs, rows):
         both = mixture(pairs, **weights)
         batch, _ = both.next(both.start(room.ctx), room.ctx)
         assert set(batch) == set(both.makes)
-        assert float(moved(batch, room)["advantage"].abs().max()) >= 0
+        assert moved(batch, room)["advantage"].isfinite().all()
 
 
 def recipe(source: Source, weights: dict[str, object], rows: int = 16, steps: int = 6) -> Recipe:

@@ -89,5 +89,6 @@ claim = Claim(
     deviations="A bandit with a linear softmax policy instead of a language model; four updates a "
     "batch, so that ratios move; lengths on a policy that decides when to stop.",
     note="From arXiv:2503.20783 (lengths) and arXiv:2503.14476 (clip, filter). Nothing is "
-    "claimed of which variant wins. A filtered batch has fewer minibatches, so fewer updates.",
+    "claimed of which variant wins. A filtered batch has fewer minibatches, so fewer updates. "
+    "That sampler and trainer agree holds by construction: a bandit has one way to compute both.",
 )

@@ -102,5 +102,6 @@ claim = Claim(
     seeds=5,
     deviations="A bandit with a linear softmax policy instead of Qwen2.5-7B; eight updates a "
     "batch, 60 batches of 128 answers.",
-    note="The identities hold with the deviation of the population (n, not n - 1).",
+    note="The identities hold with the deviation of the population (n, not n - 1). They are "
+    "algebra: the first two parts test our code; the last two compare runs.",
 )

@@ -112,5 +112,6 @@ claim = Claim(
     deviations="A bandit of four-step answers with a linear softmax policy instead of maths "
     "traces; teacher right about two times in five; Adam, 200 + 150 steps, three rates.",
     note="DPO with beta 0.1 and SimPO with beta 2 and margin 1; only rates are tuned. "
-    "Run a second time: at first 100 weaker steps had left stage one far from its plateau.",
+    "Run a second time: at first 100 weaker steps had left stage one far from its plateau; "
+    "limits and verdict stayed.",
 )

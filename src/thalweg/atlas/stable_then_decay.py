@@ -123,4 +123,6 @@ claim = Claim(
     deviations="A decoder of two layers on sums of two digits, GRPO for 20 steps, instead of Llama "
     "of 1B to 8B on mathematics; the base has seen problems with random answers only, the "
     "web text has a fifth of them wrong; every arm trains its own copy of the trunk.",
+    note="Mended after the first two of 15 arms and seeds had been seen: answers without steps "
+    "counted as unreadable and earned 0. They are read in both forms now; limits stayed.",
 )

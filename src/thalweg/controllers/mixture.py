@@ -20,7 +20,7 @@ import numpy as np
 from thalweg.controllers.reading import is_due, losses_in
 from thalweg.core.protocols import Action, Context, Set, State
 from thalweg.core.time import Span, share
-from thalweg.errors import DialError
+from thalweg.schedules.clock import check_number
 
 __all__ = ["LearningProgress", "LossProportional", "progress_weights"]
 
@@ -100,8 +100,9 @@ class LearningProgress:
         Raises:
             DialError: A share outside 0..1.
         """
-        for field in ("alpha", "theta", "floor"):
-            _check_share(self, field)
+        check_number(self, "alpha", self.alpha, low=0.0, high=1.0)
+        check_number(self, "theta", self.theta, low=0.0, high=1.0)
+        check_number(self, "floor", self.floor, low=0.0, high=1.0)
         return {"fast": None, "slow": None}
 
     def act(self, state: State, ctx: Context) -> tuple[Sequence[Action], State]:
@@ -157,8 +158,8 @@ class LossProportional:
         Raises:
             DialError: A share outside 0..1.
         """
-        for field in ("alpha", "floor"):
-            _check_share(self, field)
+        check_number(self, "alpha", self.alpha, low=0.0, high=1.0)
+        check_number(self, "floor", self.floor, low=0.0, high=1.0)
         return {"mean": {}}
 
     def act(self, state: State, ctx: Context) -> tuple[Sequence[Action], State]:
@@ -178,14 +179,3 @@ class LossProportional:
 
 def _set(path: str, sources: Sequence[str], weight_S: np.ndarray) -> Set:
     return Set({path: dict(zip(sources, weight_S.tolist(), strict=True))})
-
-
-def _check_share(part: LearningProgress | LossProportional, field: str) -> None:
-    value = getattr(part, field)
-    if not 0 <= value <= 1:
-        raise DialError(
-            f"{field}={value}",
-            expected=f"0 <= {field} <= 1",
-            where=f"{type(part).__name__}.{field}",
-            write=f"{field}=0.1",
-        )

@@ -23,7 +23,9 @@ def dial_in(report: Mapping[str, float], path: str) -> float:
         >>> dial_in({"loss": 2.0, "dial/learn.policy.optimizer.lr": 0.1}, "lr")
         0.1
     """
-    known = {name.removeprefix("dial/"): v for name, v in report.items() if "dial/" in name}
+    known = {
+        name.removeprefix("dial/"): v for name, v in report.items() if name.startswith("dial/")
+    }
     found = [name for name in known if name == path or name.endswith("." + path)]
     if len(found) != 1:
         raise RecipeError(

@@ -24,6 +24,7 @@ from thalweg.core.protocols import Loss, ModelSpec, Objective
 from thalweg.core.world import World
 from thalweg.errors import Diverged
 from thalweg.optim import Optimizers, OptimizerSpec, Widening, build
+from thalweg.optim.values import whole
 
 __all__ = ["Learned", "Learner", "Snapshot"]
 
@@ -127,7 +128,7 @@ class Learner:
         learned = self._reduce(losses, norm, batch.rows)
         self._check(learned)
         if watch:
-            seen = watched(watch, optimizers.moving, _full)
+            seen = watched(watch, optimizers.moving, whole)
             learned = learned._replace(sums={**learned.sums, **seen})
         if clip:
             clip_grads_with_norm_(self._parameters(), clip, norm)
@@ -139,7 +140,7 @@ class Learner:
         self.module.zero_grad(set_to_none=True)
         self._backward(objective, batch, None)
         named = self.module.named_parameters()
-        grads = {n: _full(p.grad).clone() for n, p in named if p.grad is not None}
+        grads = {n: whole(p.grad).clone() for n, p in named if p.grad is not None}
         self.module.zero_grad(set_to_none=True)
         return grads
 
@@ -210,7 +211,7 @@ class Learner:
         """
         assert isinstance(self.module, Growable)
         growth = self.module.growth(to)
-        before = {name: _full(t).detach().cpu().clone() for name, t in self.tensors().items()}
+        before = {name: whole(t).detach().cpu().clone() for name, t in self.tensors().items()}
         weights = {n.removeprefix("model."): t for n, t in before.items() if n[:6] == "model."}
         module = to.build(seed)
         module.load_state_dict(growth.weights(weights, module.state_dict()))
@@ -310,7 +311,7 @@ class Learner:
 
     def _norm(self) -> torch.Tensor:
         grads = [p.grad for p in self._parameters() if p.grad is not None]
-        return _full(get_total_norm(grads))
+        return whole(get_total_norm(grads))
 
     def _reduce(self, losses: Sequence[Loss], norm: torch.Tensor, rows: int) -> Learned:
         """Sum metrics over micro-batches and ranks with one transfer for scalars, one for rows."""
@@ -355,8 +356,3 @@ def _overwrite(pairs: Sequence[tuple[nn.Parameter, torch.Tensor]]) -> None:
 
 def _with_weight(batch: Batch) -> Batch:
     return batch.plus({"weight": torch.ones(batch.rows)})
-
-
-def _full(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the whole of a tensor that may be sharded."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

@@ -25,7 +25,7 @@ from thalweg.core.batch import Batch
 from thalweg.core.protocols import Context, State
 from thalweg.core.rng import rng
 from thalweg.core.time import Time
-from thalweg.data.order import order_key, permute
+from thalweg.data.order import shuffled
 from thalweg.errors import DataError
 
 __all__ = ["Asked", "Biographies"]
@@ -145,13 +145,9 @@ class Biographies:
         """Return the next rows."""
         first = int(state["row"])
         ids = np.arange(first, first + ctx.rows)
-        exposure, place = np.divmod(ids, self.people)
+        place = shuffled(ids, self.people, ctx.seed, self.name if self.shuffle else None)
         order = np.tile(np.arange(self.attributes), (ctx.rows, 1))
         if self.shuffle:
-            for one in np.unique(exposure).tolist():
-                here = exposure == one
-                key = order_key(ctx.seed, self.name, one)
-                place[here] = permute(place[here], self.people, key)
             order = np.stack([ctx.rng(self.name, "order", i).permutation(self.attributes)
                               for i in ids.tolist()])  # fmt: skip
         columns = {

@@ -18,7 +18,7 @@ import torch
 from thalweg.core.batch import Batch, Column, Lazy
 from thalweg.core.protocols import Context, State
 from thalweg.core.time import Time
-from thalweg.data.order import order_key, permute, place_of
+from thalweg.data.order import order_key, place_of, shuffled
 from thalweg.data.rows import check_epochs, check_fingerprint, check_length, spent
 from thalweg.data.store import Store, open_store
 from thalweg.errors import DataError
@@ -205,13 +205,7 @@ def _windows_of(order: _Order, block: int) -> np.ndarray:
     """Return the windows of a block of rows; together, since a call costs more than rows."""
     n = -(-(len(order.store.tokens) - 1) // order.length)
     rows = np.arange(block * _BLOCK, (block + 1) * _BLOCK, dtype=np.int64)
-    epochs, places = np.divmod(rows, n)
-    if order.shuffled is None:
-        return places
-    for epoch in np.unique(epochs).tolist():
-        mine = epochs == epoch
-        places[mine] = permute(places[mine], n, order_key(order.seed, order.shuffled, epoch))
-    return places
+    return shuffled(rows, n, order.seed, order.shuffled)
 
 
 @dataclass(frozen=True)

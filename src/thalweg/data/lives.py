@@ -24,7 +24,7 @@ from thalweg.core.protocols import Context, State
 from thalweg.core.rng import rng
 from thalweg.core.time import Time
 from thalweg.data.biographies import Asked
-from thalweg.data.order import order_key, permute
+from thalweg.data.order import shuffled
 from thalweg.data.tokenizer import load_tokenizer
 from thalweg.errors import DataError
 from thalweg.laws.capacity import BIOGRAPHY_BITS, BIOGRAPHY_NAMES
@@ -207,14 +207,10 @@ class Lives:
         """
         first = int(state["row"])
         ids = np.arange(first, first + ctx.rows)
-        exposure, place = np.divmod(ids, self.people)
-        if self.shuffle:
-            for one in np.unique(exposure).tolist():
-                here = exposure == one
-                place[here] = permute(place[here], self.people, order_key(ctx.seed, self.name, one))
+        place = shuffled(ids, self.people, ctx.seed, self.name if self.shuffle else None)
         rows = [
-            self._row(p, e, ctx.seed)
-            for p, e in zip(place.tolist(), exposure.tolist(), strict=True)
+            self._row(person, exposure, ctx.seed)
+            for person, exposure in zip(place.tolist(), (ids // self.people).tolist(), strict=True)
         ]
         columns = {
             "tokens": torch.from_numpy(np.stack([row.tokens for row in rows])),

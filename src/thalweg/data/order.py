@@ -20,7 +20,7 @@ import numpy as np
 
 from thalweg.core.rng import key_seed
 
-__all__ = ["ORDER_VERSION", "order_key", "permute", "place_of"]
+__all__ = ["ORDER_VERSION", "order_key", "permute", "place_of", "shuffled"]
 
 ORDER_VERSION = 1
 """Part of every key; orders of different versions have nothing in common."""
@@ -65,6 +65,31 @@ def place_of(index: Sequence[int] | np.ndarray, size: int, key: int) -> np.ndarr
         5
     """
     return _walk(index, size, key, backwards=True)
+
+
+def shuffled(rows: np.ndarray, size: int, seed: int, name: str | None) -> np.ndarray:
+    """Return which of `size` things each row of a run shows: all of them in each epoch.
+
+    Args:
+        rows: int64 [n], from 0.
+        size: Rows of an epoch.
+        seed: Of the run.
+        name: Part of the key of every epoch's order; None: as they lie.
+
+    Returns:
+        int64 [n].
+
+    Example:
+        >>> sorted(shuffled(np.arange(3, 6), 3, seed=0, name="web").tolist())
+        [0, 1, 2]
+    """
+    epochs, places = np.divmod(rows, size)
+    if name is None:
+        return places
+    for epoch in np.unique(epochs).tolist():
+        here = epochs == epoch
+        places[here] = permute(places[here], size, order_key(seed, name, epoch))
+    return places
 
 
 def _walk(index: Sequence[int] | np.ndarray, size: int, key: int, *, backwards: bool) -> np.ndarray:

@@ -24,11 +24,17 @@ from thalweg.core.protocols import Context, State
 from thalweg.core.time import Time
 from thalweg.data.orders import Order, Shuffled
 from thalweg.data.pool import BLOCK, Pool, Turn
-from thalweg.data.rows import check_epochs, check_fingerprint, spent
+from thalweg.data.rows import (
+    check_epochs,
+    check_fingerprint,
+    check_length,
+    room_in_epochs,
+    spent,
+)
 from thalweg.data.score import open_scores
 from thalweg.data.select import Select
 from thalweg.data.store import Store, open_store
-from thalweg.errors import DataError, DialError
+from thalweg.errors import DataError
 
 __all__ = ["Ordered"]
 
@@ -114,13 +120,7 @@ class Ordered:
             DataError: No store, scores of another corpus, or nothing selected.
             RecipeError: A column of scores that is not there.
         """
-        if self.length < 1:
-            raise DialError(
-                f"length={self.length}",
-                expected="at least 1 target a row",
-                where=f"Ordered '{self.name}'",
-                write="length=256",
-            )
+        check_length(self.length, f"Ordered '{self.name}'")
         check_epochs(self.max_epochs, self.name)
         documents = self._documents(ctx.seed)
         documents.plans(0)
@@ -129,14 +129,10 @@ class Ordered:
 
     def room(self, state: State, ctx: Context) -> int:
         """Return how many of `ctx.rows` rows can still be given."""
-        if self.max_epochs is None:
-            return ctx.rows
-        plans = self._documents(ctx.seed).plans
-        epoch, left = int(state["epoch"]), -int(state["row"])
-        while left < ctx.rows and epoch < self.max_epochs:
-            left += int(plans(epoch).rows(self.length) * min(1.0, self.max_epochs - epoch))
-            epoch += 1
-        return max(0, min(left, ctx.rows))
+        documents = self._documents(ctx.seed)
+        return room_in_epochs(
+            state, ctx.rows, self.max_epochs, lambda epoch: documents.plans(epoch).rows(self.length)
+        )
 
     def next(self, state: State, ctx: Context) -> tuple[Batch, State]:
         """Return `ctx.rows` rows and the next state.

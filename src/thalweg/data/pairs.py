@@ -25,6 +25,7 @@ from thalweg.data.rows import (
     check_fingerprint,
     check_length,
     check_sizes,
+    room_in_epochs,
     spent,
 )
 from thalweg.data.store import Store, open_store
@@ -107,20 +108,13 @@ class Pairs:
         """
         check_length(self.length, f"Pairs '{self.name}'")
         check_epochs(self.max_epochs, self.name)
-        known = self._rows(ctx.seed).examples
-        sizes = Sizes(known.total, len(known.kept), known.overlong, known.longest)
+        sizes = self._rows(ctx.seed).examples.sizes
         check_sizes(sizes, self.length, self.overlong, self.store)
         return {"epoch": 0, "row": 0, "id": 0, "fingerprint": open_store(self.store).fingerprint}
 
     def room(self, state: State, ctx: Context) -> int:
         """Return how many of `ctx.rows` rows can still be given."""
-        if self.max_epochs is None:
-            return ctx.rows
-        rows, epoch, left = self._rows(ctx.seed), int(state["epoch"]), -int(state["row"])
-        while left < ctx.rows and epoch < self.max_epochs:
-            left += int(rows.count(epoch) * min(1.0, self.max_epochs - epoch))
-            epoch += 1
-        return max(0, min(left, ctx.rows))
+        return room_in_epochs(state, ctx.rows, self.max_epochs, self._rows(ctx.seed).count)
 
     def next(self, state: State, ctx: Context) -> tuple[Batch, State]:
         """Return `ctx.rows` rows and the next state.
@@ -161,10 +155,8 @@ class _Examples(NamedTuple):
     kept: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
-    total: int
-    overlong: int
-    longest: int
     targets: int
+    sizes: Sizes
 
 
 @dataclass(frozen=True)
@@ -213,8 +205,9 @@ def _examples(store: Store, capacity: int, cuts: bool) -> _Examples:
         inside = int(flags[:capacity].sum()) if cuts else 0
         keeps[example] = inside > 0
         targets -= int(flags.sum()) - inside
-    longest = int(lengths.max(initial=0))
-    return _Examples(np.flatnonzero(keeps), starts, used, len(lengths), len(long), longest, targets)
+    kept = np.flatnonzero(keeps)
+    sizes = Sizes(len(lengths), len(kept), len(long), int(lengths.max(initial=0)))
+    return _Examples(kept, starts, used, targets, sizes)
 
 
 @lru_cache(maxsize=8)

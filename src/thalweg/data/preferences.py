@@ -16,7 +16,7 @@ import torch
 from thalweg.core.batch import Batch, Column, Lazy
 from thalweg.core.protocols import Context, State
 from thalweg.core.time import Time
-from thalweg.data.order import order_key, permute
+from thalweg.data.order import shuffled
 from thalweg.data.rows import (
     Overlong,
     Sizes,
@@ -134,12 +134,7 @@ class Preferences:
     def _shown(self, rows: np.ndarray, seed: int) -> np.ndarray:
         """Return which pair of the store each row shows."""
         kept = self._known.kept
-        epochs, places = np.divmod(rows, len(kept))
-        if self.shuffle:
-            for epoch in np.unique(epochs).tolist():
-                mine = epochs == epoch
-                key = order_key(seed, self.name, epoch)
-                places[mine] = permute(places[mine], len(kept), key)
+        places = shuffled(rows, len(kept), seed, self.name if self.shuffle else None)
         shown: np.ndarray = kept[places]
         return shown
 

@@ -1,8 +1,11 @@
-"""What sources of text share: how many rows are left, and what they refuse."""
+"""What sources of text share: how many rows are left, the first of them, and what they refuse."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
+from thalweg.core.batch import Batch
 from thalweg.core.protocols import Context, Source, State
 from thalweg.errors import DataError, DialError, StateError
 
@@ -16,7 +19,10 @@ __all__ = [
     "check_fingerprint",
     "check_length",
     "check_sizes",
+    "first_batches",
+    "first_rows",
     "is_limited",
+    "room_in_epochs",
     "spent",
 ]
 
@@ -67,6 +73,39 @@ class _LimitedSource(Limited, Source, Protocol): ...
 def is_limited(source: Source) -> TypeGuard[_LimitedSource]:
     """Return whether a source can say how many rows are left; asked once for each class."""
     return _has_room(type(source))
+
+
+def first_batches(source: Source, rows: int, ctx: Context, *, batch: int = 32) -> Iterator[Batch]:
+    """Yield the first rows of a source, `batch` at a time; the last batch may be smaller."""
+    state = source.start(replace(ctx, rows=batch))
+    for first in range(0, rows, batch):
+        part, state = source.next(state, replace(ctx, rows=min(batch, rows - first)))
+        yield part
+
+
+def first_rows(source: Source, rows: int, ctx: Context) -> Batch:
+    """Return the first rows of a source in one batch."""
+    return next(first_batches(source, rows, ctx, batch=rows))
+
+
+def room_in_epochs(
+    state: State, rows: int, max_epochs: float | None, count: Callable[[int], int]
+) -> int:
+    """Return how many of `rows` rows a source can still give whose epochs differ in length.
+
+    Args:
+        state: Has `epoch` and `row`, the rows that were given of it.
+        rows: That are asked for.
+        max_epochs: Of the source.
+        count: Epoch -> its rows.
+    """
+    if max_epochs is None:
+        return rows
+    epoch, left = int(state["epoch"]), -int(state["row"])
+    while left < rows and epoch < max_epochs:
+        left += int(count(epoch) * min(1.0, max_epochs - epoch))
+        epoch += 1
+    return max(0, min(left, rows))
 
 
 def check_epochs(max_epochs: float | None, name: str) -> None:

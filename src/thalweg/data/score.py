@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from thalweg.core.batch import Batch
+from thalweg.core.checkpoint import write_file
 from thalweg.core.moves import logprobs
 from thalweg.data.store import Store
 from thalweg.errors import DataError, did_you_mean
@@ -319,10 +320,8 @@ def _begin(store: Store, folder: str | Path) -> Path:
 
 
 def _finish(store: Store, place: Path, name: str) -> None:
-    digest = hashlib.blake2b(digest_size=16)
     with open(place / f"{name}.part", "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+        digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
     os.replace(place / f"{name}.part", place / f"{name}.f32")
     digests = dict(open_scores(place, store).digests)
     _write_index(place, store, {**digests, name: digest.hexdigest()})
@@ -330,9 +329,7 @@ def _finish(store: Store, place: Path, name: str) -> None:
 
 def _write_index(place: Path, store: Store, digests: Mapping[str, str]) -> None:
     facts = {"fingerprint": store.fingerprint, "documents": len(store.documents) - 1}
-    temporary = place / f"{_INDEX}.tmp"
-    temporary.write_text(json.dumps({"version": 1, **facts, "columns": dict(digests)}), "utf-8")
-    os.replace(temporary, place / _INDEX)
+    write_file(place / _INDEX, json.dumps({"version": 1, **facts, "columns": dict(digests)}))
 
 
 def _check_column(name: str, values: np.ndarray, count: int, place: Path, first: int = 0) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from thalweg.core.protocols import Dial
 from thalweg.core.time import Time
 from thalweg.data.mixture import share_rows, units, weights_at
-from thalweg.data.order import order_key, permute
+from thalweg.data.order import shuffled
 from thalweg.errors import DialError
 
 __all__ = ["SelectionMap"]
@@ -128,12 +128,8 @@ class SelectionMap:
 
     def _rows_of(self, name: str, first: int, count: int) -> np.ndarray:
         """Return the rows that a source gives after its first ones, int64 [count]."""
-        size = self.sizes[name]
-        epoch, row = np.divmod(np.arange(first, first + count), size)
-        for one in np.unique(epoch).tolist() if self.shuffle else ():
-            here = epoch == one
-            row[here] = permute(row[here], size, order_key(self.seed, name, one))
-        return row
+        rows = np.arange(first, first + count)
+        return shuffled(rows, self.sizes[name], self.seed, name if self.shuffle else None)
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
 """Loss on text that was not trained on: nats per token, by source and in all."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 import torch
@@ -12,6 +12,7 @@ from thalweg.core.learner import Learner
 from thalweg.core.moves import logprobs
 from thalweg.core.protocols import Context, Foreseen, Source
 from thalweg.core.time import Time
+from thalweg.data.rows import first_batches
 
 __all__ = ["HeldOutLoss", "held_out_loss"]
 
@@ -57,14 +58,10 @@ def held_out_loss(
     nats, tokens = {}, {}
     for name, source in sources.items():
         total, count = 0.0, 0
-        left = _rows_of(source) if rows is None else min(rows, _rows_of(source))
-        state = source.start(replace(ctx, rows=batch))
-        while left > 0:
-            take = replace(ctx, rows=min(batch, left))
-            part, state = source.next(state, take)
+        most = _rows_of(source) if rows is None else min(rows, _rows_of(source))
+        for part in first_batches(source, most, ctx, batch=batch):
             values = learner.score(_nats, part, micro=micro).double().sum(0)
             total, count = total + float(values[0]), count + int(values[1])
-            left -= take.rows
         nats[name], tokens[name] = total, count
     return HeldOutLoss(nats, tokens)
 

@@ -25,6 +25,7 @@ import torch
 
 from thalweg.core.grow import Place
 from thalweg.errors import RecipeError
+from thalweg.models.layers import WRITERS
 
 if TYPE_CHECKING:
     from thalweg.models.transformer import Transformer
@@ -33,8 +34,6 @@ __all__ = ["DecoderGrowth", "larger"]
 
 _GROWS = {"width", "layers", "heads", "kv_heads", "hidden", "head_width", "norm_eps"}
 """What may differ; the rest of a spec is what the function is."""
-_WRITERS = ("out.weight", "down.weight", ".down")
-"""What writes to the residual stream."""
 
 # D width, L layers, H heads, F inner width; a segment is a part of an axis that grows by itself.
 
@@ -124,9 +123,7 @@ class DecoderGrowth:
         made = {}
         for name, tensor in fresh.items():
             new, place = tensor, self.places.get(name)
-            if name.endswith(_WRITERS):
-                new = torch.zeros_like(tensor)
-            elif name == "embedding.weight":
+            if name == "embedding.weight" or name.endswith(WRITERS):
                 new = torch.zeros_like(tensor)
             elif place is not None and place.factor != 1.0:
                 new = tensor * place.factor

@@ -5,7 +5,10 @@ from torch import nn
 
 from thalweg.models.pointwise import rms_norm
 
-__all__ = ["RmsNorm", "linear"]
+__all__ = ["WRITERS", "RmsNorm", "linear"]
+
+WRITERS = ("out.weight", "down.weight", ".down")
+"""How the names of blocks' weights end that write to the residual stream."""
 
 
 class RmsNorm(nn.Module):

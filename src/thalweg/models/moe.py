@@ -27,6 +27,7 @@ from torch.nn import functional
 from thalweg.core.protocols import Routing
 from thalweg.errors import RecipeError
 from thalweg.models.grouped import grouped_matmul
+from thalweg.models.layers import linear
 from thalweg.models.pointwise import swiglu
 
 __all__ = ["Mixture", "Moe"]
@@ -112,8 +113,8 @@ class Mixture(nn.Module):
         self.router = _empty(moe.experts, width)
         self.gate_up = _empty(moe.experts, 2 * inner, width)
         self.down = _empty(moe.experts, width, inner)
-        self.shared_gate_up = _linear(width, 2 * moe.shared) if moe.shared else None
-        self.shared_down = _linear(moe.shared, width) if moe.shared else None
+        self.shared_gate_up = linear(width, 2 * moe.shared) if moe.shared else None
+        self.shared_down = linear(moe.shared, width) if moe.shared else None
         self.register_buffer("bias", torch.zeros(moe.experts) if moe.bias else None)
 
     def forward(self, x_RTD: torch.Tensor) -> tuple[torch.Tensor, Routing]:
@@ -211,10 +212,6 @@ class _Permute(torch.autograd.Function):
 
 def _empty(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape, device="meta"))
-
-
-def _linear(inputs: int, outputs: int) -> nn.Linear:
-    return nn.Linear(inputs, outputs, bias=False, device="meta")
 
 
 def _misfit(given: str, expected: str, write: str) -> RecipeError:

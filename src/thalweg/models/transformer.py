@@ -31,7 +31,7 @@ from thalweg.models.crossentropy import linear_cross_entropy
 from thalweg.models.entropy import linear_entropy
 from thalweg.models.growth import DecoderGrowth
 from thalweg.models.latent import Latent
-from thalweg.models.layers import RmsNorm, linear
+from thalweg.models.layers import WRITERS, RmsNorm, linear
 from thalweg.models.moe import Moe
 from thalweg.models.mup import Mup
 from thalweg.models.rope import Llama3Rope, angles
@@ -344,7 +344,7 @@ def _draw(decoder: Decoder, spec: Transformer, seed: int) -> Mapping[str, torch.
             fill = torch.zeros if name.endswith("bias") else torch.ones
             drawn[name] = fill(parameter.shape)
             continue
-        writes = name.endswith(("out.weight", "down.weight", ".down"))
+        writes = name.endswith(WRITERS)
         std = spec.initial_std / math.sqrt(2 * spec.layers) if writes else spec.initial_std
         std = spec.mup.deviation(name, std, spec.width) if spec.mup else std
         draw = torch.Generator().manual_seed(key_seed(seed, "weights", name))

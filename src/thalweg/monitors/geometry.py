@@ -12,7 +12,7 @@ are 0. With labels that are noisy, as text is, both are readings and not laws.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,6 +25,7 @@ from thalweg.core.moves import logprobs
 from thalweg.core.protocols import Context, Dial, Source
 from thalweg.core.rng import rng
 from thalweg.core.time import Span, share
+from thalweg.data.rows import first_rows
 from thalweg.errors import RecipeError
 
 __all__ = [
@@ -203,8 +204,7 @@ class Sharpness:
                 where="monitors.sharpness",
                 write='Compute(shard="replicate"), or no Sharpness',
             )
-        state = self.source.start(replace(ctx, rows=self.rows))
-        batch, _ = self.source.next(state, replace(ctx, rows=self.rows))
+        batch = first_rows(self.source, self.rows, ctx)
         training = learner.module.training
         learner.module.eval()
         try:

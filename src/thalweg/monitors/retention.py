@@ -12,7 +12,7 @@ Source: arXiv:2303.17557 and its code; the choice of ROUGE-L among the ROUGE mea
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from thalweg.core.batch import Batch
 from thalweg.core.moves import logprobs
 from thalweg.core.protocols import Context, Dial, Source
 from thalweg.core.time import Span, share
+from thalweg.data.rows import first_rows
 from thalweg.errors import DialError
 
 __all__ = ["Memory", "greedy", "recalled", "recognised", "rouge_l", "row_nats"]
@@ -137,7 +138,7 @@ class Memory:
     def __call__(self, ctx: Context) -> Mapping[str, float]:
         """Return recognition and recall now."""
         learner = ctx.models[self.model]
-        study, foils = (self._first(source, ctx) for source in (self.study, self.foils))
+        study, foils = (first_rows(one, self.rows, ctx) for one in (self.study, self.foils))
         seen_N, foil_N = (learner.score(row_nats, batch).numpy() for batch in (study, foils))
         truth_NT = study["tokens"]
         length = truth_NT.shape[1]
@@ -151,7 +152,3 @@ class Memory:
             "memory/recall": recalled(truth, written),
             "memory/rouge": float(np.mean([*map(rouge_l, truth, written)])),
         }
-
-    def _first(self, source: Source, ctx: Context) -> Batch:
-        wanted = replace(ctx, rows=self.rows)
-        return source.next(source.start(wanted), wanted)[0]

@@ -20,7 +20,7 @@ Source: arXiv:2506.21551, sec. 4; arXiv:2501.11873 for the scopes of balance.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -32,6 +32,7 @@ from thalweg.core.batch import Batch
 from thalweg.core.protocols import Context, Dial, Source
 from thalweg.core.rng import rng
 from thalweg.core.time import Span, share
+from thalweg.data.rows import first_rows
 from thalweg.errors import DialError
 from thalweg.objectives.balance import ExpertCounts
 from thalweg.optim.values import whole
@@ -100,7 +101,7 @@ def path_text(weight_LE: Floats, threshold: float = 0.7) -> str:
         >>> path_text(np.array([[0.1, 0.5, 0.15, 0.25], [0.9, 0.1, 0.0, 0.0]]))
         '1,3-0'
     """
-    return "-".join(",".join(map(str, path(layer, threshold))) for layer in weight_LE)
+    return _written([path(layer, threshold) for layer in weight_LE])
 
 
 def path_distances(pairs: Sequence[tuple[Sequence[object], Sequence[object]]]) -> Floats:
@@ -184,8 +185,9 @@ class ExpertUse:
     def __call__(self, ctx: Context) -> Mapping[str, float]:
         """Return what the routers do now."""
         each = -(-self.rows // len(self.sources))
+        learner = ctx.models[self.model]
         counts = {
-            name: ctx.models[self.model].score(ExpertCounts(), _first(source, each, ctx)).numpy()
+            name: learner.score(ExpertCounts(), first_rows(source, each, ctx)).numpy()
             for name, source in self.sources.items()
         }
         all_RLE = np.concatenate([*counts.values()]).astype(np.float64)
@@ -247,9 +249,9 @@ class Pathways:
     def __call__(self, ctx: Context) -> Mapping[str, float]:
         """Return distance and consistency now."""
         learner = ctx.models[self.model]
-        weight_RLE = learner.score(mean_weights, _first(self.texts, self.rows, ctx)).double()
+        weight_RLE = learner.score(mean_weights, first_rows(self.texts, self.rows, ctx)).double()
         ways = [[path(layer, self.threshold) for layer in row] for row in weight_RLE.numpy()]
-        written = ["-".join(",".join(map(str, layer)) for layer in way) for way in ways]
+        written = [_written(way) for way in ways]
         steps = [[x for layer in way for x in (*layer, "-")] for way in ways]
         compared = _drawn(len(ways), self.pairs)
         values = {
@@ -276,9 +278,9 @@ def mean_weights(model: nn.Module, batch: Batch) -> torch.Tensor:
     return torch.stack([torch.einsum("rte,rt->re", x.probs, share_RT) for x in routing], 1)
 
 
-def _first(source: Source, rows: int, ctx: Context) -> Batch:
-    wanted = replace(ctx, rows=rows)
-    return source.next(source.start(wanted), wanted)[0]
+def _written(way: Sequence[Sequence[int]]) -> str:
+    """Return the experts on a way, layer by layer, as the paper writes it."""
+    return "-".join(",".join(map(str, layer)) for layer in way)
 
 
 def _drawn(rows: int, most: int) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ Source: arXiv:2503.12167, sec. 3.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from thalweg.core.batch import Batch
 from thalweg.core.moves import logprobs
 from thalweg.core.protocols import Context, Dial, Source
 from thalweg.core.time import Span, share
+from thalweg.data.rows import first_batches
 from thalweg.errors import RecipeError
 
 __all__ = ["Sparsity", "zeros"]
@@ -59,13 +60,11 @@ class Sparsity:
 
     def __call__(self, ctx: Context) -> Mapping[str, float]:
         """Return the shares now."""
-        total, left = torch.zeros(0), self.rows
-        state = self.source.start(replace(ctx, rows=32))
-        while left > 0:
-            part, state = self.source.next(state, replace(ctx, rows=min(32, left)))
-            seen = ctx.models[self.model].score(zeros, part, micro=self.micro).double().sum(0)
-            total, left = seen if not len(total) else total + seen, left - part.rows
-        zero_L, all_L = total
+        learner = ctx.models[self.model]
+        zero_L, all_L = torch.stack([
+            learner.score(zeros, part, micro=self.micro).double().sum(0)
+            for part in first_batches(self.source, self.rows, ctx)
+        ]).sum(0)  # fmt: skip
         shares = {f"sparsity/{i}": float(zero_L[i] / all_L[i]) for i in range(len(zero_L))}
         return {"sparsity": float(zero_L.sum() / all_L.sum()), **shares}
 

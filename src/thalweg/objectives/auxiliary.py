@@ -15,7 +15,7 @@ from torch import nn
 from thalweg.core.batch import Batch
 from thalweg.core.protocols import Dial, Loss, Objective
 from thalweg.errors import RecipeError, did_you_mean
-from thalweg.objectives.forward import mean_of, once, score
+from thalweg.objectives.forward import documents_of, mean_of, once, score
 
 __all__ = ["Entropy", "Sum", "ValueLoss", "Values"]
 
@@ -117,8 +117,7 @@ class Values:
 
     def __call__(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return the values, float32."""
-        document = batch["document"][:, :-1] if "document" in batch else None
-        logits: torch.Tensor = model(batch["tokens"][:, :-1], document)
+        logits: torch.Tensor = model(batch["tokens"][:, :-1], documents_of(batch))
         return logits[..., 0].to(torch.promote_types(logits.dtype, torch.float32))
 
 

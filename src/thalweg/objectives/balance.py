@@ -22,8 +22,9 @@ import torch
 from torch import nn
 
 from thalweg.core.batch import Batch
-from thalweg.core.protocols import Dial, Loss, Objective, Routing, Scored
+from thalweg.core.protocols import Dial, Loss, Objective, Routing
 from thalweg.errors import RecipeError
+from thalweg.objectives.forward import Asking, documents_of, mean_of
 
 __all__ = ["Balanced", "ExpertCounts", "balance", "counts_of"]
 
@@ -75,8 +76,7 @@ class ExpertCounts:
 
     def __call__(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return the counts."""
-        document = batch["document"][:, :-1] if "document" in batch else None
-        routing = model(batch["tokens"][:, :-1], document, routing=True)
+        routing = model(batch["tokens"][:, :-1], documents_of(batch), routing=True)
         return counts_of(routing, batch[self.weight] > 0)
 
 
@@ -129,34 +129,20 @@ class Balanced:
             model: A language model with experts.
             batch: What the inner objective needs; `load_share` [R, L, E].
         """
-        asked = _Asked(model)
+        asked = Asking(model, "routing")
         inner = self.inner(cast(nn.Module, asked), batch)  # called as a module is, nothing else
-        routing, weight = asked.routing, batch[self.weight]
+        routing = asked.first.routing if asked.first is not None else ()
+        weight = batch[self.weight]
         log_total = torch.stack([layer.log_total for layer in routing])
         parts = {"router_z": (self.z, log_total.square().mean(0))}
         if self.balance is not None:
             parts["balance"] = (self.balance, balance(routing, batch["load_share"]))
-        value, counted = inner.value, (weight > 0).float()
+        value = inner.value
         sums: dict[str, torch.Tensor] = dict(inner.sums)
         for name, (scale, each_RT) in parts.items():
             value = value + scale * (weight * each_RT).sum()
-            sums |= {name: (each_RT.detach() * counted).sum(), f"{name}/count": counted.sum()}
-        return Loss(value, {**sums, **_named(counts_of(routing, counted))}, inner.rows)
-
-
-class _Asked:
-    """A model that is asked for its routing whenever it is asked to score; for one batch."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self.routing: tuple[Routing, ...] = ()
-
-    def __call__(self, *given: torch.Tensor | None, **named: object) -> object:
-        if named.get("targets_RT") is None:
-            return self._model(*given, **named)
-        scored: Scored = self._model(*given, **named, routing=True)
-        self.routing = self.routing or scored.routing
-        return scored
+            sums |= mean_of(name, each_RT, weight)
+        return Loss(value, {**sums, **_named(counts_of(routing, weight > 0))}, inner.rows)
 
 
 def _counts(layer: Routing, counted_RT: torch.Tensor) -> torch.Tensor:

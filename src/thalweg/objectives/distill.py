@@ -17,7 +17,7 @@ from torch import nn
 from thalweg.core.batch import Batch
 from thalweg.core.protocols import Dial, Loss
 from thalweg.objectives.divergence import FDivergence, ForwardKl
-from thalweg.objectives.forward import mean_of
+from thalweg.objectives.forward import documents_of, mean_of
 
 __all__ = ["Distill", "TopTokens", "lumped_divergence"]
 
@@ -114,8 +114,7 @@ def lumped_divergence(
 
 def log_shares(model: nn.Module, batch: Batch, temperature: float) -> torch.Tensor:
     """Return the log-probs of all tokens at each place [R, T-1, V], float32."""
-    document = batch["document"][:, :-1] if "document" in batch else None
-    logits: torch.Tensor = model(batch["tokens"][:, :-1], document)
+    logits: torch.Tensor = model(batch["tokens"][:, :-1], documents_of(batch))
     wide = torch.promote_types(logits.dtype, torch.float32)
     return (logits.to(wide) / temperature).log_softmax(-1)
 

@@ -6,7 +6,7 @@ one forward pass.
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
@@ -15,14 +15,18 @@ from thalweg.core.batch import Batch
 from thalweg.core.protocols import Dial, Scored
 
 __all__ = [
+    "Asking",
     "Logprobs",
     "Once",
+    "Sequences",
     "by_sequence",
+    "documents_of",
     "mean_of",
     "once",
     "per_row",
     "score",
     "score_all",
+    "sequences",
 ]
 
 # R rows, T positions of a row (T - 1 targets), S sequences of a row.
@@ -61,7 +65,7 @@ def score_all(
     if isinstance(model, Once):
         return model.scored(batch, columns, temperature)
     tokens_NT = torch.cat([batch[name] for name in columns])
-    document = batch["document"][:, :-1] if columns == ("tokens",) and "document" in batch else None
+    document = documents_of(batch) if columns == ("tokens",) else None
     extra = {"temperature": temperature} if temperature != 1.0 else {}
     asked = {"entropy": True} if entropy else {}
     found: Scored = model(
@@ -104,6 +108,29 @@ def once(model: nn.Module) -> nn.Module:
     return cast(nn.Module, shared)  # called as a module is, and nothing else
 
 
+class Asking:
+    """A model that is asked for more whenever it is asked to score; for one batch.
+
+    Args:
+        model: The model.
+        more: What else is wanted: `routing`, `hidden`.
+    """
+
+    def __init__(self, model: nn.Module, more: str) -> None:
+        self._model = model
+        self._more = more
+        self.first: Scored | None = None
+        """What it said when it was asked first."""
+
+    def __call__(self, *given: torch.Tensor | None, **named: object) -> object:
+        """Return what the model returns."""
+        if named.get("targets_RT") is None:
+            return self._model(*given, **named)
+        scored: Scored = self._model(*given, **named, **{self._more: True})
+        self.first = scored if self.first is None else self.first
+        return scored
+
+
 @dataclass(frozen=True)
 class Logprobs:
     """For Score: the log-prob of each target of a column, nats [R, T-1].
@@ -128,6 +155,11 @@ class Logprobs:
         return score(model, batch, self.column, temperature=self.temperature).logprobs
 
 
+def documents_of(batch: Batch) -> torch.Tensor | None:
+    """Return which document each token that has a target belongs to [R, T-1]; None: one a row."""
+    return batch["document"][:, :-1] if "document" in batch else None
+
+
 def by_sequence(values_RT: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Return sums over the sequences of each row.
 
@@ -141,6 +173,26 @@ def by_sequence(values_RT: torch.Tensor, batch: Batch) -> torch.Tensor:
     if "document" not in batch:
         return values_RT.sum(1, keepdim=True)
     return torch.zeros_like(values_RT).scatter_add(1, batch["document"][:, 1:].long(), values_RT)
+
+
+class Sequences(NamedTuple):
+    """What the counted targets of each sequence say together, [R, S] each."""
+
+    total: torch.Tensor
+    """Their sum."""
+    weight: torch.Tensor
+    """Their mean weight."""
+    some: torch.Tensor
+    """1 where there are any."""
+
+
+def sequences(values_RT: torch.Tensor, weight_RT: torch.Tensor, batch: Batch) -> Sequences:
+    """Return sums of `values` over the targets of each sequence that count, and what it counts."""
+    mask = (weight_RT > 0).to(values_RT.dtype)
+    masked = torch.where(weight_RT > 0, values_RT, torch.zeros_like(values_RT))
+    counts = by_sequence(mask, batch)
+    each = by_sequence(weight_RT.to(values_RT.dtype), batch) / counts.clamp_min(1)
+    return Sequences(by_sequence(masked, batch), each, (counts > 0).to(values_RT.dtype))
 
 
 def mean_of(name: str, values: torch.Tensor, weight: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from torch import nn
 
 from thalweg.core.batch import Batch
 from thalweg.core.protocols import Dial, Loss
-from thalweg.objectives.forward import by_sequence, per_row, score
+from thalweg.objectives.forward import per_row, score, sequences
 
 __all__ = ["Likelihood", "coverage_factor", "coverage_loss", "weighted_likelihood"]
 
@@ -124,9 +124,6 @@ class Likelihood:
         rows = per_row(-logprobs, weight)
         if self.coverage == 1.0:
             return Loss(-(weight * logprobs).sum(), {}, rows)
-        mask = (weight > 0).to(logprobs.dtype)
-        counts = by_sequence(mask, batch)
-        each = by_sequence(weight.to(logprobs.dtype), batch) / counts.clamp_min(1)
-        scores = by_sequence(torch.where(weight > 0, logprobs, torch.zeros_like(logprobs)), batch)
-        loss = torch.where(counts > 0, coverage_loss(scores, self.coverage), 0.0)
+        scores, each, some = sequences(logprobs, weight, batch)
+        loss = torch.where(some > 0, coverage_loss(scores, self.coverage), 0.0)
         return Loss((each * loss).sum(), {}, rows)

@@ -26,9 +26,9 @@ import torch
 from torch import nn
 
 from thalweg.core.batch import Batch
-from thalweg.core.protocols import Context, Dial, Loss, Objective, Scored
+from thalweg.core.protocols import Context, Dial, Loss, Objective
 from thalweg.errors import RecipeError
-from thalweg.objectives.forward import mean_of
+from thalweg.objectives.forward import Asking, mean_of
 
 __all__ = ["Hidden", "Margins", "ThresholdMargin", "Thresholds", "departures", "thresholds"]
 
@@ -184,9 +184,9 @@ class ThresholdMargin:
             batch: What the inner objective needs; general weight [R, T-1], `ref_hidden`
                 [R, T-1, D] and `ref_margins` [R, 2, D].
         """
-        asked = _Asked(model)
+        asked = Asking(model, "hidden")
         inner = self.inner(cast(nn.Module, asked), batch)  # called as a module is, nothing else
-        hidden = asked.hidden
+        hidden = asked.first.hidden if asked.first is not None else None
         if hidden is None:  # the inner objective has asked for logits
             hidden = _states(model, batch, torch.arange(batch.rows))
         wide = torch.promote_types(hidden.dtype, torch.float32)
@@ -197,22 +197,6 @@ class ThresholdMargin:
         weight = batch[self.weight]
         value = inner.value + self.scale * (weight * each_RT).sum()
         return Loss(value, {**inner.sums, **mean_of("margin", each_RT, weight)}, inner.rows)
-
-
-class _Asked:
-    """A model that is asked for its hidden states whenever it is asked to score; one batch."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self.hidden: torch.Tensor | None = None
-
-    def __call__(self, *given: torch.Tensor | None, **named: object) -> object:
-        if named.get("targets_RT") is None:
-            return self._model(*given, **named)
-        scored: Scored = self._model(*given, **named, hidden=True)
-        if self.hidden is None:
-            self.hidden = scored.hidden
-        return scored
 
 
 def _states(model: nn.Module, batch: Batch, rows_N: torch.Tensor) -> torch.Tensor:

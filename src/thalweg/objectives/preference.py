@@ -17,7 +17,6 @@ A pair is one row: `weight` [R] says what it counts, `chosen_weight` and `reject
 its targets are meant.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -28,7 +27,7 @@ from torch.nn import functional
 from thalweg.core.batch import Batch
 from thalweg.core.protocols import Dial, Loss
 from thalweg.objectives.divergence import FDivergence, ReverseKl
-from thalweg.objectives.forward import by_sequence, score, score_all
+from thalweg.objectives.forward import mean_of, score, score_all, sequences
 
 __all__ = [
     "Asymmetric",
@@ -234,9 +233,10 @@ class Forget:
             batch: `tokens` [R, T]; weight and `ref` [R, T-1]; perhaps `document` [R, T].
         """
         weight = batch[self.weight]
-        compared, each, some = compare(score(model, batch).logprobs, weight, batch)
+        logprobs = score(model, batch).logprobs
+        compared, each, some = sequences(logprobs - batch["ref"], weight, batch)
         loss = forget_loss(compared, self.beta)
-        return Loss((each * loss).sum(), pair("forgotten", -compared.detach() * some, some))
+        return Loss((each * loss).sum(), mean_of("forgotten", -compared, some))
 
 
 @dataclass(frozen=True)
@@ -266,31 +266,10 @@ class Outcome:
                 a row.
         """
         weight = batch[self.weight]
-        compared, each, some = compare(score(model, batch).logprobs, weight, batch)
+        logprobs = score(model, batch).logprobs
+        compared, each, some = sequences(logprobs - batch["ref"], weight, batch)
         right = batch["reward"][:, None].to(compared.dtype).expand_as(compared)
         logit = self.beta * compared
         loss = functional.binary_cross_entropy_with_logits(logit, right, reduction="none")
-        hit = ((logit > 0) == (right > 0.5)).to(loss.dtype) * some
-        return Loss((each * loss).sum(), pair("accuracy", hit.detach(), some))
-
-
-def compare(
-    logprobs: torch.Tensor, weight: torch.Tensor, batch: Batch
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return of each sequence [R, S]: log(pi / ref), its targets' mean weight, and whether it is.
-
-    Args:
-        logprobs: Of the targets [R, T-1].
-        weight: Their weights.
-        batch: Has `ref`, and `document` where rows hold several sequences.
-    """
-    mask = (weight > 0).to(logprobs.dtype)
-    difference = torch.where(weight > 0, logprobs - batch["ref"], torch.zeros_like(logprobs))
-    counts = by_sequence(mask, batch)
-    each = by_sequence(weight.to(logprobs.dtype), batch) / counts.clamp_min(1)
-    return by_sequence(difference, batch), each, (counts > 0).to(logprobs.dtype)
-
-
-def pair(name: str, value: torch.Tensor, some: torch.Tensor) -> Mapping[str, torch.Tensor]:
-    """Return the pair of sums that is reported as a mean over sequences."""
-    return {name: value.sum(), f"{name}/count": some.sum()}
+        hit = ((logit > 0) == (right > 0.5)).to(loss.dtype)
+        return Loss((each * loss).sum(), mean_of("accuracy", hit, some))

@@ -7,6 +7,7 @@ from torch import nn
 
 from thalweg.core.batch import Batch
 from thalweg.core.protocols import Loss
+from thalweg.objectives.forward import documents_of, per_row
 
 __all__ = ["NextToken"]
 
@@ -28,8 +29,7 @@ class NextToken:
             batch: `tokens` [R, T], `weight` [R, T-1], perhaps `document` [R, T].
         """
         tokens, weight = batch["tokens"], batch["weight"]
-        document = batch["document"][:, :-1] if "document" in batch else None
-        scored = model(tokens[:, :-1], document, targets_RT=tokens[:, 1:], weight_RT=weight)
-        counted = (weight > 0).float()
-        nats = -(scored.logprobs.detach() * counted).sum(1)
-        return Loss(scored.loss, {}, {"loss": nats, "loss/count": counted.sum(1)})
+        scored = model(
+            tokens[:, :-1], documents_of(batch), targets_RT=tokens[:, 1:], weight_RT=weight
+        )
+        return Loss(scored.loss, {}, per_row(-scored.logprobs, weight))

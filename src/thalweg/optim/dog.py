@@ -6,6 +6,7 @@ groups). Tests hold this file against optax.
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -35,6 +36,7 @@ class DoG:
         1.0
     """
 
+    alone: ClassVar[bool] = True  # the distance is of all its parameters
     lr: Dial = 1.0
     """Factor of the rate; the method's own is 1."""
     weight_decay: Dial = 0.0
@@ -56,11 +58,6 @@ class DoG:
         check(self, "first", self.first, above=0.0)
         check(self, "eps", self.eps, above=0.0)
         check(self, "average", self.average)
-
-    @property
-    def alone(self) -> bool:
-        """Whether it needs its parameters to itself: the distance is of all of them."""
-        return True
 
     @property
     def rates(self) -> Mapping[str, Dial]:

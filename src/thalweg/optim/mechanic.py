@@ -7,6 +7,7 @@ how fast they forget. No kept library has it for torch (mechanic-pytorch is of 2
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -33,6 +34,7 @@ class Mechanic:
     |w| and w in h are those before the inner step, as in the paper.
     """
 
+    alone: ClassVar[bool] = True  # one scale for all its parameters
     inner: Leaf | Groups
     """AdamW, NAdamW, SGD, Muon, or Groups of them."""
     _: KW_ONLY
@@ -53,11 +55,6 @@ class Mechanic:
         check(self, "eps", self.eps, above=0.0)
         for number, beta in enumerate(self.betas):
             check(self, f"betas.{number}", beta, below=1.0)
-
-    @property
-    def alone(self) -> bool:
-        """Whether it needs its parameters to itself: one scale for all of them."""
-        return True
 
     @property
     def rates(self) -> Mapping[str, Dial]:

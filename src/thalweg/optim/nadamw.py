@@ -6,6 +6,7 @@ what the AlgoPerf benchmark calls NAdamW and calibrated.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -34,6 +35,7 @@ class NAdamW:
         (0.93266073836, 0.9955159689799007)
     """
 
+    alone: ClassVar[bool] = False
     lr: Dial = 0.0017486387539278373
     """Learning rate, at least 0."""
     betas: tuple[Dial, Dial] = (0.93266073836, 0.9955159689799007)
@@ -49,11 +51,6 @@ class NAdamW:
         check_betas(self, self.betas)
         check(self, "eps", self.eps, above=0.0)
         check(self, "weight_decay", self.weight_decay)
-
-    @property
-    def alone(self) -> bool:
-        """Whether it needs its parameters to itself: no."""
-        return False
 
     @property
     def rates(self) -> Mapping[str, Dial]:

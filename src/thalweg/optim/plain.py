@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from fnmatch import fnmatchcase
 from math import sqrt
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -40,6 +40,7 @@ class AdamW:
         (0.9, 0.95)
     """
 
+    alone: ClassVar[bool] = False
     lr: Dial
     """Learning rate, at least 0."""
     betas: tuple[Dial, Dial] = (0.9, 0.95)
@@ -55,11 +56,6 @@ class AdamW:
         check_betas(self, self.betas)
         check(self, "eps", self.eps, above=0.0)
         check(self, "weight_decay", self.weight_decay)
-
-    @property
-    def alone(self) -> bool:
-        """Whether it needs its parameters to itself: no."""
-        return False
 
     @property
     def rates(self) -> Mapping[str, Dial]:
@@ -91,6 +87,7 @@ class SGD:
     Source: torch.optim.SGD, dampening 0.
     """
 
+    alone: ClassVar[bool] = False
     lr: Dial
     """Learning rate, at least 0."""
     momentum: Dial = 0.0
@@ -106,11 +103,6 @@ class SGD:
         check(self, "lr", self.lr)
         check(self, "momentum", self.momentum, below=1.0)
         check(self, "weight_decay", self.weight_decay)
-
-    @property
-    def alone(self) -> bool:
-        """Whether it needs its parameters to itself: no."""
-        return False
 
     @property
     def rates(self) -> Mapping[str, Dial]:
@@ -155,6 +147,7 @@ class Muon:
     Source: torch.optim.Muon; kellerjordan.github.io/posts/muon; scale: arXiv:2502.16982.
     """
 
+    alone: ClassVar[bool] = False
     lr: Dial
     """Learning rate of the matrices, at least 0; about 0.02 with the original scale."""
     _: KW_ONLY
@@ -178,11 +171,6 @@ class Muon:
         check(self, "lr", self.lr)
         check(self, "momentum", self.momentum, below=1.0)
         check(self, "weight_decay", self.weight_decay)
-
-    @property
-    def alone(self) -> bool:
-        """Whether it needs its parameters to itself: no."""
-        return False
 
     @property
     def rates(self) -> Mapping[str, Dial]:

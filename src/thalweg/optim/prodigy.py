@@ -8,10 +8,12 @@ is a tensor of the state. Tests hold this file against optax.
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from math import sqrt
+from typing import ClassVar
 
 import torch
 
 from thalweg.core.protocols import Dial
+from thalweg.optim.plain import adam_numbers
 from thalweg.optim.values import Group, Place, check, check_betas, frozen, join, unwidened, whole
 
 __all__ = ["Prodigy"]
@@ -31,6 +33,7 @@ class Prodigy:
     Source: arXiv:2306.06101, algorithm 4. Defaults: the author's code.
     """
 
+    alone: ClassVar[bool] = True  # one d for all its parameters
     lr: Dial = 1.0
     """Factor of the estimated rate."""
     betas: tuple[Dial, Dial] = (0.9, 0.999)
@@ -59,11 +62,6 @@ class Prodigy:
         check(self, "d0", self.d0, above=0.0)
 
     @property
-    def alone(self) -> bool:
-        """Whether it needs its parameters to itself: one d for all of them."""
-        return True
-
-    @property
     def rates(self) -> Mapping[str, Dial]:
         """Its learning rate, by field."""
         return {"lr": self.lr}
@@ -79,13 +77,8 @@ class Prodigy:
             RecipeError: The model's parametrisation scales rates with its width.
         """
         unwidened(self, place)
-        decay = frozen(self.weight_decay, join(place.path, "weight_decay"))
-        b1, b2 = (frozen(b, join(place.path, f"betas.{i}")) for i, b in enumerate(self.betas))
         return {
-            "lr": frozen(self.lr, join(place.path, "lr")),
-            "betas": (b1, b2),
-            "eps": frozen(self.eps, join(place.path, "eps")),
-            "weight_decay": decay if place.decays else 0.0,
+            **adam_numbers(self.lr, self.betas, self.eps, self.weight_decay, place),
             "d_coef": frozen(self.d_coef, join(place.path, "d_coef")),
             "d0": self.d0,
             "bias_correction": self.bias_correction,

@@ -10,6 +10,7 @@ function where it is not: ask `unnormalised` which matrices those are.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from fnmatch import fnmatchcase
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -36,6 +37,7 @@ class Projected:
     Source: arXiv:2407.01800, section 4.
     """
 
+    alone: ClassVar[bool] = True  # it knows their first norms
     inner: Leaf | Groups
     """AdamW, NAdamW, SGD, Muon, or Groups of them."""
     _: KW_ONLY
@@ -45,11 +47,6 @@ class Projected:
     def __post_init__(self) -> None:
         """Refuse an inner optimizer that remembers where the weights were."""
         refuse_inner(self, self.inner)
-
-    @property
-    def alone(self) -> bool:
-        """Whether it needs its parameters to itself: it knows their first norms."""
-        return True
 
     @property
     def rates(self) -> Mapping[str, Dial]:

@@ -12,6 +12,7 @@ measured would differ from one which is not. Tests hold this file against optax.
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from math import sqrt
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -41,6 +42,7 @@ class ScheduleFree:
         0.0
     """
 
+    alone: ClassVar[bool] = True  # its parameters are a mix that nobody else may move
     inner: AdamW | SGD
     """Rate, betas or momentum, and weight decay."""
     _: KW_ONLY
@@ -71,11 +73,6 @@ class ScheduleFree:
     @property
     def _beta(self) -> Dial:
         return self.inner.momentum if isinstance(self.inner, SGD) else self.inner.betas[0]
-
-    @property
-    def alone(self) -> bool:
-        """Whether it needs its parameters to itself: they are a mix that nobody else may move."""
-        return True
 
     @property
     def rates(self) -> Mapping[str, Dial]:

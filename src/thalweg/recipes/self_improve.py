@@ -24,7 +24,7 @@ from thalweg.objectives import NextToken
 from thalweg.optim import AdamW
 from thalweg.recipes import answers, parts
 from thalweg.recipes.named import task_of
-from thalweg.rollouts import Demonstrations, Majority, Rollouts, Sampling
+from thalweg.rollouts import Demonstrations, Majority, Rollouts
 from thalweg.schedules import Wsd
 
 __all__ = ["recipe"]
@@ -119,13 +119,5 @@ def recipe(
 
 def _asked(writing: answers.Writing, level: float, votes: int, temperature: float) -> Rollouts:
     """Return problems of a level, each answered several times, in rows as wide as the others."""
-    return Rollouts(
-        task=writing.task,
-        tokenizer=writing.tokenizer,
-        template=writing.template,
-        length=writing.length,
-        sampling=Sampling(new_tokens=writing.new_tokens, temperature=temperature),
-        group=votes,
-        level=level,
-        multiple=writing.length,
-    )
+    asked = replace(writing, level=level, temperature=temperature)
+    return replace(asked.rollouts(votes), multiple=writing.length)

@@ -225,15 +225,18 @@ def _line(x: Floats, y: Floats, frame: _Frame, number: int) -> str:
     points = np.asarray(places.round(1), np.float64)
     if len(points) == 1:
         points = np.array([[_LEFT, points[0, 1]], [frame.width - _RIGHT, points[0, 1]]])
-    text = " ".join(f"{a:g},{b:g}" for a, b in _simplified(points))
+    text = " ".join(f"{a:g},{b:g}" for a, b in _reduced(points))
     dash = _DASHES[number // len(_COLOURS) % len(_DASHES)]
     pattern = f' stroke-dasharray="{dash}"' if dash else ""
     colour = _COLOURS[number % len(_COLOURS)]
     return f'<polyline fill="none" stroke="{colour}" stroke-width="2"{pattern} points="{text}"/>'
 
 
-def _simplified(points: Floats, off: float = 0.15) -> list[tuple[float, float]]:
-    """Return points so that none left out is more than `off` pixels from the line drawn."""
+def _reduced(points: Floats, off: float = 0.15) -> list[tuple[float, float]]:
+    """Return fewer points of a polyline: none left out is more than `off` pixels from the rest.
+
+    The opening window of cartography: a segment grows until a point inside strays too far.
+    """
     kept, anchor = [0], 0
     for end in range(2, len(points)):
         if _distance(points[anchor + 1 : end], points[anchor], points[end]) > off:

@@ -1,14 +1,11 @@
 """How many problems a model solves while a run goes on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from torch import nn
 
 from thalweg.core.protocols import Context, Dial, Listed, Task
 from thalweg.core.time import Span, share
 from thalweg.data.tokenizer import load_tokenizer
-from thalweg.rollouts.engine import Answer, generate
 from thalweg.rollouts.judge import Judge
 from thalweg.rollouts.numbers import numbers
 from thalweg.rollouts.prompting import prompt_ids
@@ -70,21 +67,10 @@ class Solved:
             ids = prompt_ids(tokenizer, problem.prompt, self.template)
             if len(ids) <= self.length:
                 asks.append(Ask(FIRST + number, problem, ids))
-
-        def write(
-            module: nn.Module, prompts: Sequence[Sequence[int]], keys: Sequence[int],
-            group: int, first: int,
-        ) -> list[list[Answer]]:  # fmt: skip
-            return generate(
-                module, prompts, self.sampling, group=group, keys=keys, first=first, seed=ctx.seed,
-                end_id=tokenizer.end_id, longest=self.length + 1, slots=self.slots,
-                decode=lambda ids: tokenizer.decode(ids, special=False), compiled=learner.compiled,
-            )  # fmt: skip
-
         writer = Writer(
-            task=self.task, tokenizer=tokenizer, judge=self.judge, stop=self.sampling.stop,
-            group=self.answers, hint=None, judges_truncated=True, template=self.template,
-            longest=self.length + 1, write=write,
+            task=self.task, tokenizer=tokenizer, judge=self.judge, sampling=self.sampling,
+            group=self.answers, template=self.template, longest=self.length + 1, seed=ctx.seed,
+            slots=self.slots, compiled=learner.compiled,
         )  # fmt: skip
         found = numbers(learner.generate(asks, writer))
         return {f"heldout/{name}": value for name, value in found.items() if "fail" not in name}

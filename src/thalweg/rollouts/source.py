@@ -32,7 +32,6 @@ from thalweg.core.time import Span, share
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer
 from thalweg.errors import DialError, RecipeError, did_you_mean
 from thalweg.models import Decoder, Wrapped
-from thalweg.rollouts.engine import Answer, generate
 from thalweg.rollouts.judge import Judge
 from thalweg.rollouts.numbers import numbers, quote_failures, show
 from thalweg.rollouts.prompting import check_template, prompt_ids
@@ -280,29 +279,11 @@ class Rollouts:
         learner = ctx.models[self.actor]
         if self.server is not None:
             self.server.publish(learner, version)
-
-        def write(
-            module: nn.Module,
-            prompts: Sequence[Sequence[int]],
-            keys: Sequence[int],
-            group: int,
-            first: int,
-        ) -> list[list[Answer]]:
-            if self.server is not None:
-                return self.server.answers(
-                    prompts, self.sampling, group=group, keys=keys, first=first, seed=ctx.seed,
-                    end_id=tokenizer.end_id, longest=self.length + 1,
-                )  # fmt: skip
-            return generate(
-                module, prompts, self.sampling, group=group, keys=keys, first=first, seed=ctx.seed,
-                end_id=tokenizer.end_id, longest=self.length + 1, slots=self.slots,
-                decode=lambda ids: tokenizer.decode(ids, special=False), compiled=learner.compiled,
-            )  # fmt: skip
-
         writer = Writer(
-            task=self.task, tokenizer=tokenizer, judge=self.judge, stop=self.sampling.stop,
-            group=self.group, hint=self.hint, judges_truncated=self.truncated != "zero",
-            template=self.template, longest=self.length + 1, write=write,
+            task=self.task, tokenizer=tokenizer, judge=self.judge, sampling=self.sampling,
+            group=self.group, template=self.template, longest=self.length + 1, seed=ctx.seed,
+            slots=self.slots, compiled=learner.compiled, hint=self.hint,
+            judges_truncated=self.truncated != "zero", server=self.server,
         )  # fmt: skip
         return learner.generate(asks, writer)
 

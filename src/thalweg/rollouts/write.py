@@ -5,7 +5,7 @@ This runs on the rank that holds the group; everything it needs and returns is p
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -14,16 +14,13 @@ from thalweg.core.batch import Batch
 from thalweg.core.moves import logprobs
 from thalweg.core.protocols import Dial, Problem, Task
 from thalweg.data.tokenizer import Tokenizer
-from thalweg.rollouts.engine import Answer, text_of
+from thalweg.rollouts.engine import Answer, generate, text_of
 from thalweg.rollouts.judge import Judge, Judged
 from thalweg.rollouts.prompting import prompt_ids
+from thalweg.rollouts.sampling import Sampling
+from thalweg.rollouts.vllm import Vllm
 
-__all__ = ["Ask", "Group", "Hint", "Try", "Writer", "Writing"]
-
-Writing: TypeAlias = Callable[
-    [nn.Module, Sequence[Sequence[int]], Sequence[int], int, int], list[list[Answer]]
-]
-"""module, prompts, keys, answers to each, number of the first -> the answers of each prompt."""
+__all__ = ["Ask", "Group", "Hint", "Try", "Writer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,34 +75,58 @@ class Group(NamedTuple):
         return sum(one.judged.reward for one in self.tries) / len(self.tries)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Writer:
     """Writes and judges the groups of a step."""
 
     task: Task
     tokenizer: Tokenizer
     judge: Judge
-    stop: Sequence[str]
+    sampling: Sampling
     group: int
-    hint: Hint | None
-    judges_truncated: bool
     template: str | None
     longest: int
     """Most tokens of a row."""
-    write: Writing
+    seed: int
+    slots: int
+    compiled: bool
+    hint: Hint | None = None
+    judges_truncated: bool = True
+    server: Vllm | None = None
+    """Writes instead of this process."""
 
     def __call__(self, module: nn.Module, asks: list[Ask]) -> list[Group]:
         """Return the groups, in order."""
         keys = [ask.number for ask in asks]
-        found = self.write(module, [ask.prompt for ask in asks], keys, self.group, 0)
+        found = self._write(module, [ask.prompt for ask in asks], keys, self.group)
         groups = [
             Group(ask, [self._tried(ask, answer) for answer in answers])
             for ask, answers in zip(asks, found, strict=True)
         ]
         return self._helped(module, groups) if self.hint is not None else groups
 
+    def _write(
+        self,
+        module: nn.Module,
+        prompts: Sequence[Sequence[int]],
+        keys: Sequence[int],
+        group: int,
+        first: int = 0,
+    ) -> list[list[Answer]]:
+        """Return `group` answers to each prompt, numbered from `first`."""
+        if self.server is not None:
+            return self.server.answers(
+                prompts, self.sampling, group=group, keys=keys, first=first, seed=self.seed,
+                end_id=self.tokenizer.end_id, longest=self.longest,
+            )  # fmt: skip
+        return generate(
+            module, prompts, self.sampling, group=group, keys=keys, first=first, seed=self.seed,
+            end_id=self.tokenizer.end_id, decode=self.decode, longest=self.longest,
+            slots=self.slots, compiled=self.compiled,
+        )  # fmt: skip
+
     def _tried(self, ask: Ask, answer: Answer, *, guided: bool = False) -> Try:
-        text = text_of(answer, self.decode, self.stop)
+        text = text_of(answer, self.decode, self.sampling.stop)
         if not (self.judges_truncated or answer.finished):
             return Try(answer, text, Judged(0.0, "truncated"), guided)
         return Try(answer, text, self.judge(self.task, ask.problem, text), guided)
@@ -130,7 +151,7 @@ class Writer:
             return groups
         prompts = [seen + begun for seen, begun in helps.values()]
         keys = [groups[place].ask.number for place in helps]
-        found = self.write(module, prompts, keys, count, self.group)
+        found = self._write(module, prompts, keys, count, first=self.group)
         changed = list(groups)
         for (place, (seen, begun)), answers in zip(helps.items(), found, strict=True):
             ask, tries = groups[place]
