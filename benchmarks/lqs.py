@@ -1,14 +1,19 @@
 """How long LQS takes on a 1M model: the sweep, the regressor, and scoring a corpus.
 
-Times a part of each on the text it is given and extrapolates to 2,000 proxy documents and 100,000
-scored ones; with --whole it does all of it.
+Times a part of each and extrapolates to 2,000 proxy documents and 100,000 scored ones; with --whole
+it does all of it and prints the peak of memory. The corpus is the English text of a folder, cut
+into documents of 240 characters; the target is one of its files, cut likewise.
 
     python benchmarks/lqs.py [--part 20] [--length 128] [--whole] [--data ../shared/data/domains]
 """
 
 import argparse
+import json
+import resource
 import tempfile
 import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +25,7 @@ from thalweg.data.score import score_documents
 from thalweg.models import size
 
 PROXY, STEPS, ROWS, CORPUS = 2_000, 100, 16, 100_000
+CHARACTERS = 240
 
 
 def main() -> None:
@@ -32,18 +38,36 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        files = ["dictionary-foldoc.jsonl", "dictionary-gcide.jsonl"]
-        text = build([chosen.data / name for name in files], home=Path(home), progress=False)
-        aim = build(chosen.data / files[0], home=Path(home), progress=False)
-        store, target = open_store(text.train), open_store(aim.train)
+        text = cut(sorted(chosen.data.glob("*.jsonl")), Path(home, "corpus.jsonl"))
+        aim = cut([chosen.data / "dictionary-foldoc.jsonl"], Path(home, "target.jsonl"))
+        built = [build(file, home=Path(home), held_out=0, progress=False) for file in (text, aim)]
+        store, target = (open_store(one.train) for one in built)
         begin = time.perf_counter()
         if chosen.whole:
             spec = size("1m", store.vocabulary, chosen.length)
             folder = Path(home, "scores")
             score_learnability(store, target, folder, spec, 128, rate=0.3, length=chosen.length)
-            print(f"whole: {time.perf_counter() - begin:.0f} s, {len(store.documents) - 1} scored")
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            scored, seconds = len(store.documents) - 1, time.perf_counter() - begin
+            print(f"whole: {seconds:.0f} s, {scored:,} documents scored, peak {peak:.0f} MiB")
             return
         parts(store, target, Path(home), chosen.length, chosen.part)
+
+
+def cut(files: list[Path], out: Path) -> Path:
+    """Write at most CORPUS documents of a few hundred characters each; return where."""
+    with out.open("w") as stream:
+        for text in islice(pieces(files), CORPUS):
+            stream.write(json.dumps({"text": text}) + "\n")
+    return out
+
+
+def pieces(files: list[Path]) -> Iterator[str]:
+    """Yield the texts of files in pieces."""
+    for file in files:
+        for line in file.open():
+            text = json.loads(line)["text"]
+            yield from (text[i : i + CHARACTERS] for i in range(0, len(text), CHARACTERS))
 
 
 def parts(store, target, home: Path, length: int, part: int) -> None:  # type: ignore[no-untyped-def]

@@ -1,13 +1,16 @@
 """The loop and what controllers may do in it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
 
 from core_helpers import line_recipe, play, resumed_equals_undisturbed, weights
 from lab import Linear2, Lines, Script, Squared
+from thalweg.core.batch import Batch
 from thalweg.core.moves import AT_END, NEVER, Copy, Learn
 from thalweg.core.protocols import Context, Next, Save, Set, Stop, Trial
 from thalweg.core.recipe import CopyOf, Phase, Recipe, check
@@ -256,6 +259,25 @@ def test_a_recipe_that_cannot_run_is_refused_before_anything_is_built(recipe, ki
         check(recipe)
     error = caught.value
     assert all((error.given, error.expected, error.where, error.write))
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A move whose field is annotated as a function."""
+
+    change: Callable[[Batch], Batch]
+    name: str = "mapped"
+    needs: ClassVar[tuple[str, ...]] = ()
+    makes: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(self, batch: Batch, ctx: Context) -> Batch:
+        return self.change(batch)
+
+
+def test_a_field_that_is_annotated_as_a_function_may_hold_one():
+    check(policy_recipe(do=(Mapped(lambda batch: batch),)))
+    with pytest.raises(DialError, match="name is a plain function"):
+        check(policy_recipe(do=(Mapped(lambda batch: batch, name=plain_move),)))
 
 
 def closing(steps: int | None, end: int, mix: float = 1.0) -> Recipe:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from types import FunctionType
 from typing import Any, Literal
 
 from thalweg.core.protocols import Controller, Dial, ModelSpec, Monitor, Move, Schedule, Source
@@ -94,8 +95,10 @@ def check(recipe: Recipe) -> None:
             is only filled in.
         DialError: A number is not a number, or a plain function stands where a schedule belongs.
     """
-    for path, value in flatten(recipe).items():
-        _check_dial(path, value)
+    places = flatten(recipe)
+    for path, value in places.items():
+        holder, _, field = path.rpartition(".")
+        _check_dial(path, value, places.get(holder), field)
     _unique([phase.name for phase in recipe.phases], "phases", "Phase(name=...)")
     for name, spec in recipe.models.items():
         if isinstance(spec, CopyOf) and spec.model not in recipe.models:
@@ -164,10 +167,10 @@ def _models_of(move: Move) -> list[str]:
     return [str(getattr(move, name)) for name in sorted(names)]
 
 
-def _check_dial(path: str, value: Any) -> None:
+def _check_dial(path: str, value: Any, holder: Any, field: str) -> None:
     if isinstance(value, float) and value != value:
         raise DialError(f"{path} = NaN", expected="a number", where=path, write=f"{path}=0.1")
-    if callable(value) and type(value).__name__ == "function" and not _holds_functions(path):
+    if isinstance(value, FunctionType) and not _takes_functions(holder, field):
         raise DialError(
             f"{path} is a plain function",
             expected="a number, a schedule, or a part that is a frozen dataclass",
@@ -176,9 +179,10 @@ def _check_dial(path: str, value: Any) -> None:
         )
 
 
-def _holds_functions(path: str) -> bool:
-    """Return whether this field is meant to hold a function: `fn`, `filter` and the like."""
-    return path.rsplit(".", 1)[-1] in {"fn", "function", "keep", "filter", "reward", "judge"}
+def _takes_functions(part: Any, field: str) -> bool:
+    """Return whether a field of a part is annotated as a `Callable`, perhaps among others."""
+    known = fields(part) if is_dataclass(part) else ()
+    return any(one.name == field and "Callable" in str(one.type) for one in known)
 
 
 def _unique(names: list[str], where: str, write: str) -> None:
