@@ -10,7 +10,7 @@ from data_helpers import text_store
 from thalweg.data import open_store
 from thalweg.data.lqs import learnability, row_loss, standardised, sweep
 from thalweg.data.regress import score_learnability
-from thalweg.errors import DataError
+from thalweg.errors import DataError, Diverged
 from thalweg.models import Transformer
 
 RATE, STEPS = 0.3, 7
@@ -37,6 +37,13 @@ def slope(loss, theta, rows):
     leaves = {name: value.clone().requires_grad_() for name, value in theta.items()}
     mean = torch.stack([loss(leaves, row) for row in rows]).mean()
     return dict(zip(leaves, torch.autograd.grad(mean, list(leaves.values())), strict=True))
+
+
+def test_a_costate_that_jumps_is_refused():
+    loss, theta, _, batches, target = language()
+    with pytest.raises(Diverged, match=r"a co-state of .* before step \d") as caught:
+        list(sweep(loss, theta, batches, target, rate=100 * RATE))
+    assert caught.value.write == "rate=10"
 
 
 def rest_of_run(loss, theta, batches, target) -> float:
