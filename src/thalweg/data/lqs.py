@@ -38,7 +38,7 @@ from thalweg.errors import Diverged
 __all__ = ["Moment", "Parameters", "RowLoss", "learnability", "row_loss", "standardised", "sweep"]
 
 JUMP = 10.0
-"""Growth of the co-state in a step that is refused; on a 1M model: 2.4 at rate 0.1, thousands at 0.3."""
+"""Growth of the co-state in a step that is refused. A 1M model: 2.4 at rate 0.1, more at 0.3."""
 
 # N proxy documents, R rows of a batch, T positions.
 
