@@ -46,7 +46,7 @@ def main() -> None:
         if chosen.whole:
             spec = size("1m", store.vocabulary, chosen.length)
             folder = Path(home, "scores")
-            score_learnability(store, target, folder, spec, 128, rate=0.1, length=chosen.length)
+            score_learnability(store, target, folder, spec, 128, rate=0.03, length=chosen.length)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             scored, seconds = len(store.documents) - 1, time.perf_counter() - begin
             print(f"whole: {seconds:.0f} s, {scored:,} documents scored, peak {peak:.0f} MiB")

@@ -37,8 +37,9 @@ from thalweg.errors import Diverged
 
 __all__ = ["Moment", "Parameters", "RowLoss", "learnability", "row_loss", "standardised", "sweep"]
 
-JUMP = 10.0
-"""Growth of the co-state in a step that is refused. A 1M model: 2.4 at rate 0.1, more at 0.3."""
+MOST = 100.0
+"""How often the sum of the target's gradients a co-state may be; no more than once if steps of SGD
+bring neighbours no further apart. At rates where they do, both grow without bound."""
 
 # N proxy documents, R rows of a batch, T positions.
 
@@ -94,8 +95,8 @@ def sweep(
         costate: Of the end, if that is not the end of the run but a step of an earlier sweep.
 
     Raises:
-        Diverged: A step back makes the co-state more than JUMP times as large: it says what SGD
-            does to an unstable direction, not what the target wants.
+        Diverged: A co-state of more than MOST times the target's gradients together: it says what
+            SGD does to an unstable direction, not what the target wants.
     """
     mean = _mean(loss)
     descend = grad(mean)
@@ -106,15 +107,17 @@ def sweep(
             starts.append(now)
         now = _plus(now, -rate, descend(now, rows))
     costate = grad(mean)(now, target) if costate is None else costate
+    bound = _norm(costate)
     for number in reversed(range(len(starts))):
         stretch, first = [starts.pop()], number * every
         for rows in batches[first : first + every][:-1]:
             stretch.append(_plus(stretch[-1], -rate, descend(stretch[-1], rows)))
         for step in reversed(range(first, first + len(stretch))):
             yield Moment(step, stretch[-1], costate)
-            before = _back(mean, stretch.pop(), batches[step], target, rate, costate)
-            _check_size(_norm(before), _norm(costate), step, rate)
-            costate = before
+            wanted = grad(mean)(stretch[-1], target)
+            costate = _back(mean, stretch.pop(), batches[step], wanted, rate, costate)
+            bound += _norm(wanted)
+            _check_size(_norm(costate), bound, step, rate)
 
 
 def learnability(
@@ -145,7 +148,7 @@ def learnability(
         progress: Told (visits done, visits in all) after each visit.
 
     Raises:
-        Diverged: The co-state jumps: the rate is too high.
+        Diverged: The rate is too high for a co-state that means something.
     """
     total, before_N = np.zeros(len(proxy)), np.ones(len(proxy))
     last, costate, visits = len(batches), None, -(-len(batches) // every)
@@ -200,28 +203,28 @@ def _back(
     mean: Callable[[Parameters, torch.Tensor], torch.Tensor],
     theta: Parameters,
     rows: torch.Tensor,
-    target: torch.Tensor,
+    wanted: Parameters,
     rate: float,
     costate: Parameters,
 ) -> Parameters:
-    """Return lambda_t from lambda_{t+1}: one gradient of J(theta) - rate <grad L(theta), lambda>.
+    """Return lambda_t from lambda_{t+1} and grad J(theta_t), which is `wanted`.
 
     The Hessian is never formed; its product with lambda is the gradient of an inner product.
     """
 
-    def bent(at: Parameters) -> torch.Tensor:
-        return mean(at, target) - rate * _dot(grad(mean)(at, rows), costate)
+    def along(at: Parameters) -> torch.Tensor:
+        return _dot(grad(mean)(at, rows), costate)
 
-    return _plus(costate, 1.0, grad(bent)(theta))
+    return _plus(_plus(costate, 1.0, wanted), -rate, grad(along)(theta))
 
 
-def _check_size(now: float, after: float, step: int, rate: float) -> None:
-    """Refuse a co-state that is not finite or jumps."""
-    if not now <= JUMP * after:  # also of NaN
+def _check_size(now: float, bound: float, step: int, rate: float) -> None:
+    """Refuse a co-state that is not finite or out of all proportion."""
+    if not now <= MOST * bound:  # also of NaN
         raise Diverged(
-            f"a co-state of {now:.3g} before step {step}, {after:.3g} after it",
-            expected=f"growth by less than {JUMP:g} in a step back",
-            where=f"the proxy run of LQS, whose SGD is not stable at rate {rate:g}",
+            f"a co-state of {now:.3g} at step {step}",
+            expected=f"about {bound:.3g}, the target's gradients from there on together",
+            where=f"the proxy run of LQS: SGD is not stable at rate {rate:g}",
             write=f"rate={rate / 3:.2g}",
         )
 

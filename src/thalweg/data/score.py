@@ -172,7 +172,7 @@ def score_documents(
     if column in open_scores(place, store).digests:
         return open_scores(place, store)
     with open(place / f"{column}.part", "ab") as out:
-        done = out.tell() // 4
+        done = out.tell() // (4 * block) * block  # in whole blocks, so that no number changes
         out.truncate(4 * done)
         for first in range(done, count, block):
             last = min(first + block, count)
