@@ -19,14 +19,17 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "laws"))
 
 from loss_curves import (
+    A_SMALL,
     B_TRAIN,
     ROOT,
     a_held,
     a_train,
     index,
+    larger,
     set_a,
     set_b,
     set_d,
+    sized,
 )
 
 from thalweg.laws import (
@@ -36,10 +39,12 @@ from thalweg.laws import (
     CurveLaw,
     Effective,
     Errors,
+    Fitted,
     LawWarning,
     MultiPowerLaw,
     errors_of,
     fit,
+    fit_sizes,
     optimise,
     warmup_hold_decay,
 )
@@ -92,6 +97,7 @@ def main() -> None:
     table_a()
     table_peaks()
     table_sizes()
+    table_larger()
     table_extension()
     constants()
     if chosen.speed:
@@ -156,6 +162,55 @@ def table_sizes() -> None:
             f"    {heads + ' ' + dataset:22s} {train[0].peak:7g} {len(held):5d} "
             + " ".join(f"{mae:40.4f}" for mae in found)
         )
+
+
+def table_larger() -> None:
+    """Larger models: one law over smaller ones, beside what each size's own law would give."""
+    print("Set A, larger models from smaller ones: mean error | final error | inside 90 %")
+    runs = [(heads, "slimpajama", larger(), "124M") for heads in (A_SMALL, A_SMALL[:3])]
+    runs.append((A_SMALL[:3], "slimpajama", sized("L12H10"), "93M"))
+    runs.append((A_SMALL[2:], "openwebtext2", sized("L12H14", "openwebtext2"), "166M"))
+    for heads, dataset, held, name in runs:
+        each = [sized(one, dataset) for one in heads]
+        law = MultiPowerLaw(rates=Effective(), relaxation="steps")
+        over = fit_sizes(law, [curve for curves in each for curve in curves])
+        size = held[0].origin.parameters
+        known = [fit(law, curves) for curves in each]
+        log_n = np.log([curves[0].origin.parameters for curves in each])
+        reached = size / over.sizes[-1]
+        print(f"    {name} ({size / 1e6:.0f}M without embeddings, {reached:.1f} times the largest)")
+        at = over.at(size)
+        found = errors_of(at, held)
+        label = f"one law over {len(each)} sizes"
+        print(f"        {label:28s} {found.mae:.4f} | {found.final:.4f} | {covered(at, held):.2f}")
+        tables: dict[str, Callable[[Curve], np.ndarray]] = {
+            "own laws, log-linear in N": lambda c, k=known, n=log_n, s=size: extrapolated(
+                c, k, n, s
+            ),
+            "law of the nearest size": lambda c, k=known: k[-1].expect(c.lr, c.steps),
+        }
+        for label, expected in tables.items():
+            miss = [np.abs(expected(curve) - curve.loss) for curve in held]
+            mean, final = np.mean([(m.mean(), m[-1]) for m in miss], axis=0)
+            print(f"        {label:28s} {mean:.4f} | {final:.4f}")
+
+
+def extrapolated(
+    curve: Curve, laws: Sequence[Fitted], log_n: np.ndarray, size: float
+) -> np.ndarray:
+    """Return the losses that laws of single sizes lead to, point by point, as a power of N."""
+    rows = np.log([law.expect(curve.lr, curve.steps) for law in laws])
+    slope, height = np.polyfit(log_n, rows, 1)
+    return np.exp(slope * np.log(size) + height)
+
+
+def covered(fitted: Fitted, curves: Sequence[Curve]) -> float:
+    """Return the share of measurements inside the interval, mean over curves."""
+    shares = []
+    for curve in curves:
+        band = fitted.band(curve.lr, curve.steps)
+        shares.append(np.mean((band.low <= curve.loss) & (curve.loss <= band.high)))
+    return float(np.mean(shares))
 
 
 def table_extension() -> None:

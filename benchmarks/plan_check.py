@@ -4,6 +4,8 @@ For each seed: `thalweg plan --pilot`, then `thalweg train --from` the pilots, o
 ../shared/data/domains. Passes where the final loss is within 0.02 nats of the prediction and
 inside its interval. About 12 minutes of two cores; --steps makes it shorter. The beliefs of
 `thalweg.laws.posterior` were set on seeds 0 and 1 among others, so those are no fresh test.
+The default share holds out 54 rows from one place, and what these rows happen to say decides half
+of the error: --held-out 0.04 --rows 256 measures on more, at more cost.
 
     python benchmarks/plan_check.py --seeds 0 1 2
 """
@@ -29,29 +31,37 @@ def thalweg(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "thalweg", *words], check=True)
 
 
-def check(seed: int, steps: int, file: Path) -> bool:
+def check(seed: int, steps: int, file: Path, held_out: float, rows: int) -> bool:
     """Plan, train, print a line; return whether the bar is met."""
     run = f"seed-{seed}"
     recipe = (
         *("pretrain", "--data", str(file), "--model", "250k", "--tokenizer", "bytes"),
         *("--length", "128", "--batch", "16", "--steps", str(steps), "--seed", str(seed)),
-        *("--run", run, "--quiet"),
+        *("--held-out", str(held_out), f"heldout.most={rows}", "--run", run, "--quiet"),
     )
     thalweg("plan", *recipe, "--pilot")
     pilots = [f"{run}-pilot-{number}" for number in (1, 2)]
     folder = Path(os.environ["THALWEG_HOME"]) / run
     if not folder.exists():
         thalweg("train", *recipe, "--from", *pilots)
+    spent = sum(pilot_steps(folder.with_name(name)) for name in pilots) / steps
     prediction = Prediction.from_json(json.loads((folder / "plan.json").read_text())["prediction"])
     end, found = prediction.final, read_run(folder).history.last("heldout/loss")
     inside, near = end.low <= found <= end.high, abs(found - end.loss) <= BAR
     print(
         f"RESULT seed {seed}: predicted {end.loss:.4f} ({end.low:.4f} to {end.high:.4f}), "
         f"measured {found:.4f}, gap {found - end.loss:+.4f}: "
-        f"{'inside' if inside else 'OUTSIDE'}, {'within' if near else 'NOT within'} {BAR}",
+        f"{'inside' if inside else 'OUTSIDE'}, {'within' if near else 'NOT within'} {BAR}; "
+        f"pilots cost {100 * spent:.0f} % of the steps",
         flush=True,
     )
     return inside and near
+
+
+def pilot_steps(folder: Path) -> int:
+    """Return the steps that a pilot trained itself: not its trunk's."""
+    with (folder / "history.jsonl").open() as lines:
+        return sum(1 for _ in lines)
 
 
 def main() -> None:
@@ -60,11 +70,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--data", type=Path, default=TEXT / "docs-python.jsonl")
+    parser.add_argument("--held-out", type=float, default=0.01, help="Share of the text.")
+    parser.add_argument("--rows", type=int, default=64, help="Most held-out rows that are read.")
     parser.add_argument("--home", help="Folder to keep the runs in; what is there is not redone.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["THALWEG_HOME"] = given.home or folder
-        met = [check(seed, given.steps, given.data) for seed in given.seeds]
+        met = [
+            check(seed, given.steps, given.data, given.held_out, given.rows) for seed in given.seeds
+        ]
     print(f"{sum(met)} of {len(met)} seeds meet the bar")
     raise SystemExit(0 if all(met) else 1)
 

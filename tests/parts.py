@@ -219,6 +219,7 @@ PARTS = [
     rollouts.Keep(),
     rollouts.Majority(0.75),
     rollouts.Mismatch(),
+    rollouts.RouteMismatch(),
     rollouts.Pair("margin"),
     rollouts.Questions("rows.jsonl"),
     rollouts.ReplayWindow(),

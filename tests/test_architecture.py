@@ -27,6 +27,7 @@ TOP = {
     "branches",
     "cli",
     "cli_laws",
+    "cli_synthesise",
     "launch",
     "finish",
     "describe",

@@ -130,7 +130,10 @@ CONTROLLERS: Mapping[str, object] = {
     "SkillIt": SkillIt(Pilots(("a", "b"), steps=4), every=1),
     "Script": Script(((2, (Set({"lr": 0.1}),)),)),
 }
-REPORT = {"loss": 1.0, "grad_norm": 0.5, "grad_cos": 0.1, "dial/learn.policy.optimizer.lr": 0.01}
+REPORT = {
+    **{"loss": 1.0, "grad_norm": 0.5, "grad_cos": 0.1, "dial/learn.policy.optimizer.lr": 0.01},
+    "load/0/0": 4.0,
+}
 
 
 def test_every_public_part_with_a_state_has_an_example():

@@ -137,6 +137,7 @@ ReplayWindow
 Rewarm
 Rex
 Rollouts
+RouteMismatch
 RowMean
 Rows
 SGD

@@ -207,6 +207,7 @@ _HOMES = {
         "Questions",
         "ReplayWindow",
         "Rollouts",
+        "RouteMismatch",
         "Sampling",
         "Solved",
         "Synthesis",

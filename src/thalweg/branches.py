@@ -140,6 +140,14 @@ def branch(recipe: Recipe, step: int, values: Mapping[str, Any]) -> Fork:
             dials.add(dial)
         elif not full.startswith(("compute", "saves")):  # these say how, not what
             exact = True
+    later = phase_length(changed.phases[number])[0]
+    if later is not None and later < local:
+        raise StateError(
+            f"{within}steps = {later}",
+            expected=f"{local} or more: so many the branch has at its start",
+            where=f"{within}steps",
+            write="--at STEP with an earlier step, or more steps",
+        )
     for dial in sorted(dials):
         switched = _switched(get(recipe, dial), get(changed, dial), local, length)
         changed = put(changed, dial, switched)
@@ -253,7 +261,9 @@ def _checkpoint(parent: Path, fork: Fork) -> Path:
             where=str(parent / "checkpoints"),
             write="thalweg branch RUN --at STEP with a step of: "
             + ", ".join(str(step_of(path)) for path in whole)
-            + "".join(f" ({line})" for line in fork.changes[1:]),
+            + "".join(f" ({line})" for line in fork.changes[1:])
+            if whole
+            else "a folder restored from a backup, or a new run",
         )
     return usable[-1]
 
@@ -324,11 +334,13 @@ def _warmed(phase: Phase, length: int) -> Phase:
 
 def learning_rates(phase: Phase) -> dict[str, Any]:
     """Return the learning rates of every Learn by path: schedules or numbers."""
+    length = phase_length(phase)[0]
+    start = Time(0, 1 if length == 0 else length)
     paths = [
         f"{move.name}.optimizer.{path}"
         for move in phase.do
         if isinstance(move, Learn)
-        for path in rates(at(move.optimizer, Time(0, phase_length(phase)[0] or 1)))
+        for path in rates(at(move.optimizer, start))
     ]
     return {path: get(phase, path) for path in paths}
 

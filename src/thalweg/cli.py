@@ -3,7 +3,9 @@
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +14,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import typer
 
-from thalweg.errors import Diverged, ThalwegError
+from thalweg.cli_options import Own, repeated, signature_of
+from thalweg.cli_synthesise import synthesise
+from thalweg.errors import Diverged, ThalwegError, of_file
 
 if TYPE_CHECKING:
     from thalweg.core.recipe import Recipe
@@ -29,8 +33,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Own = Mapping[str, tuple[Any, Any]]
-"""Options of a verb that are not the recipe's: name -> annotation and default."""
 Act = Callable[["Recipe", "Origin", Mapping[str, Any]], None]
 PAST = typer.Option("--from", help="Runs to predict the loss from, one or several.")
 SINK = typer.Option(help="tensorboard or wandb; repeat for both.")
@@ -248,6 +250,9 @@ def reproduce(
     print(verbs.reproduced(names or [*entries()], size, seeds, record, strict=strict))
 
 
+app.command()(synthesise)
+
+
 @app.command(name="laws", context_settings={**OPEN, "help_option_names": []}, add_help_option=False)
 def laws_group(context: typer.Context) -> None:
     """Fit laws to loss curves, predict runs, choose schedules: fit, predict, optimise, compare."""
@@ -259,13 +264,43 @@ def laws_group(context: typer.Context) -> None:
 def main() -> None:
     """Run the command line; errors made for people are printed without a traceback."""
     try:
-        app(standalone_mode=True)
+        with _plain_warnings():
+            app(standalone_mode=True)
     except Diverged as error:
         print(f"diverged: {error}", file=sys.stderr)
         raise SystemExit(4) from error
     except ThalwegError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(3) from error
+    except OSError as error:
+        if not error.filename:
+            raise
+        print(f"error: {of_file(error)}", file=sys.stderr)
+        raise SystemExit(3) from error
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print our own warnings as sentences, without the line of code that gave them."""
+    with warnings.catch_warnings():
+        usual = warnings.formatwarning
+
+        def plain(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            line: str | None = None,
+        ) -> str:
+            if category.__module__.startswith("thalweg"):
+                return f"warning: {message}\n"
+            return usual(message, category, filename, lineno, line)
+
+        warnings.formatwarning = plain
+        try:
+            yield
+        finally:
+            warnings.formatwarning = usual
 
 
 def _print_recipes(verb: str) -> None:
@@ -291,68 +326,17 @@ def _with_recipe(name: str, arguments: Sequence[str], verb: str, own: Own, act: 
         ours = {key: chosen.pop(key) for key in own}
         given = {key: value for key, value in chosen.items() if value != options[key].default}
         changed = dict(launch.parse_override(text) for text in changes or [])
-        recipe = launch.override(function(**chosen), changed)
+        recipe = launch.made(function, chosen, changed, given)
         act(recipe, launch.Origin(name, given, changed, file or file_of(given)), ours)
 
     call.__doc__ = (function.__doc__ or "").split("\n\n")[0]
-    signature = _signature(function, own)
+    signature = signature_of(function, own)
     call.__signature__ = signature  # type: ignore[attr-defined]
     call.__annotations__ = {key: one.annotation for key, one in signature.parameters.items()}
-    arguments = _repeated(arguments, "--from")
+    arguments = repeated(arguments, "--from")
     inner = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     inner.command(name=name)(call)
     typer.main.get_command(inner).main([*arguments], prog_name=f"thalweg {verb} {name}")
-
-
-def _repeated(arguments: Sequence[str], option: str) -> list[str]:
-    """Return `--from A B` as `--from A --from B`: up to the next option or path=value."""
-    found: list[str] = []
-    open_ = False
-    for word in arguments:
-        more = open_ and not word.startswith("-") and "=" not in word
-        if more and found[-1] != option:
-            found.append(option)
-        found.append(word)
-        open_ = word == option or more
-    return found
-
-
-def _signature(function: Callable[..., Any], own: Own) -> inspect.Signature:
-    """Return the signature that Typer reads: the recipe's options, overrides, the verb's own."""
-    helps = _argument_help(function.__doc__ or "")
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [
-        inspect.Parameter(
-            p.name,
-            keyword,
-            default=... if p.default is inspect.Parameter.empty else p.default,
-            annotation=Annotated[p.annotation, typer.Option(help=helps.get(p.name, ""))],
-        )
-        for p in inspect.signature(function, eval_str=True).parameters.values()
-    ]
-    changes = Annotated[
-        list[str] | None, typer.Argument(help="path=value: a value at any place of the recipe.")
-    ]
-    parameters.append(inspect.Parameter("changes", keyword, default=None, annotation=changes))
-    parameters += [
-        inspect.Parameter(name, keyword, default=default, annotation=annotation)
-        for name, (annotation, default) in own.items()
-    ]
-    return inspect.Signature(parameters)
-
-
-def _argument_help(doc: str) -> dict[str, str]:
-    """Return what a docstring's Args section says of each argument."""
-    found: dict[str, str] = {}
-    name = ""
-    for line in doc.partition("Args:")[2].split("\n"):
-        text = line.strip()
-        head, colon, rest = text.partition(": ")
-        if colon and head.isidentifier() and not line.startswith(" " * 12):
-            name, found[head] = head, rest
-        elif name and text and line.startswith(" " * 12):
-            found[name] += " " + text
-    return found
 
 
 def _train(recipe: "Recipe", origin: "Origin", own: Mapping[str, Any]) -> None:

@@ -20,12 +20,23 @@ laws = typer.Typer(
 Curves = Annotated[list[Path], typer.Argument(help="CSV, JSON lines, or folders of runs.")]
 Fit = Annotated[Path, typer.Argument(help="A fit, as written by 'laws fit'.")]
 Loss = Annotated[str | None, typer.Option(help="Column of the loss; found if only one fits.")]
-Lr = Annotated[str | None, typer.Option(help="Column of the rate, a file with rates, or a number.")]
+Lr = Annotated[
+    list[str],
+    typer.Option(help="Column of the rate, a number, or a file with rates; repeated: one a curve."),
+]
+Step = Annotated[str | None, typer.Option(help="Column of the step; found if only one fits.")]
 LoggedWarmup = Annotated[int | None, typer.Option(help="Steps before the first logged rate.")]
 Since = Annotated[int, typer.Option(help="Leave out measurements before this step.")]
 Optimizer = Annotated[str | None, typer.Option(help="What the runs were made with: adamw, ...")]
 BatchTokens = Annotated[int | None, typer.Option(help="Target tokens of a step.")]
-Parameters = Annotated[float | None, typer.Option(help="Weights of the model.")]
+Parameters = Annotated[
+    list[float],
+    typer.Option(help="Weights of the model, without embeddings; repeated: one a file."),
+]
+Size = Annotated[
+    float | None,
+    typer.Option("--parameters", help="Size of the model, for a fit over several sizes."),
+]
 Decay = Annotated[float | None, typer.Option("--weight-decay", help="Of the runs; 0.1 if unknown.")]
 Out = Annotated[Path | None, typer.Option(help="File to write.")]
 Elsewhere = Annotated[
@@ -39,12 +50,13 @@ def fit(
     out: Annotated[Path, typer.Option(help="File to write the fit to.")] = Path("law.json"),
     law: Annotated[str, typer.Option(help="One of " + ", ".join(LAWS))] = "effective",
     loss: Loss = None,
-    lr: Lr = None,
+    lr: Lr = [],  # noqa: B006  # typer reads it
+    step: Step = None,
     warmup: LoggedWarmup = None,
     since: Since = 0,
     optimizer: Optimizer = None,
     batch_tokens: BatchTokens = None,
-    parameters: Parameters = None,
+    parameters: Parameters = [],  # noqa: B006  # typer reads it
     weight_decay: Decay = None,
     one_decay: Annotated[
         Literal["refuse", "warn"],
@@ -52,11 +64,11 @@ def fit(
     ] = "refuse",
 ) -> None:
     """Fit a law to curves and write it as JSON."""
-    origin = _origin(optimizer, batch_tokens, parameters, weight_decay)
+    origin = _origin(optimizer, batch_tokens, None, weight_decay)
     _say(
         fit_files(
-            curves, out=out, law=law, loss=loss, lr=_rate(lr), warmup=warmup, since=since,
-            origin=origin, one_decay=one_decay,
+            curves, out=out, law=law, loss=loss, lr=_rates(lr), step=step, warmup=warmup,
+            since=since, origin=origin, parameters=parameters, one_decay=one_decay,
         )
     )  # fmt: skip
 
@@ -72,6 +84,7 @@ def predict(
     shape: Annotated[Literal["wsd", "cosine"], typer.Option(help="Of the schedule.")] = "wsd",
     floor: Annotated[float, typer.Option(help="Rate at the end.")] = 0.0,
     level: Annotated[float, typer.Option(help="Of the interval.")] = 0.9,
+    parameters: Size = None,
     out: Out = None,
     elsewhere: Elsewhere = "refuse",
 ) -> None:
@@ -79,7 +92,8 @@ def predict(
     _say(
         predict_file(
             fitted, schedule=schedule, steps=steps, peak=peak, warmup=warmup, decay=decay,
-            shape=shape, floor=floor, level=level, out=out, elsewhere=elsewhere,
+            shape=shape, floor=floor, level=level, parameters=parameters, out=out,
+            elsewhere=elsewhere,
         )
     )  # fmt: skip
 
@@ -96,14 +110,15 @@ def optimise(
     family: Annotated[
         Literal["cooldown", "free"], typer.Option(help="A hold and a cooldown, or any decay.")
     ] = "cooldown",
+    parameters: Size = None,
     out: Out = None,
     elsewhere: Elsewhere = "refuse",
 ) -> None:
     """Recommend the schedule that a fit likes best."""
     _say(
         optimise_file(
-            fitted, steps, peak=peak, warmup=warmup, floor=floor, family=family, out=out,
-            elsewhere=elsewhere,
+            fitted, steps, peak=peak, warmup=warmup, floor=floor, family=family,
+            parameters=parameters, out=out, elsewhere=elsewhere,
         )
     )  # fmt: skip
 
@@ -114,20 +129,21 @@ def compare(
     law: Annotated[list[str], typer.Option(help="Laws to compare; all if not given.")] = [],  # noqa: B006  # typer reads it
     held: Annotated[list[Path], typer.Option(help="Curves to judge on; else each in turn.")] = [],  # noqa: B006
     loss: Loss = None,
-    lr: Lr = None,
+    lr: Lr = [],  # noqa: B006  # typer reads it
+    step: Step = None,
     warmup: LoggedWarmup = None,
     since: Since = 0,
     optimizer: Optimizer = None,
     batch_tokens: BatchTokens = None,
-    parameters: Parameters = None,
+    parameters: Annotated[float | None, typer.Option(help="Weights of the model.")] = None,
     weight_decay: Decay = None,
 ) -> None:
     """Compare laws by their errors on curves they were not fitted on."""
     origin = _origin(optimizer, batch_tokens, parameters, weight_decay)
     _say(
         compare_files(
-            curves, laws=tuple(law) or tuple(LAWS), held=held, loss=loss, lr=_rate(lr),
-            warmup=warmup, since=since, origin=origin,
+            curves, laws=tuple(law) or tuple(LAWS), held=held, loss=loss, lr=_rates(lr),
+            step=step, warmup=warmup, since=since, origin=origin,
         )
     )  # fmt: skip
 
@@ -136,10 +152,14 @@ def _say(answer: Answer) -> None:
     print(answer.text)
 
 
-def _rate(text: str | None) -> str | float | None:
-    """Return a number if it is one: a constant rate."""
+def _rates(texts: list[str]) -> list[str | float] | None:
+    """Return numbers where there are some: constant rates."""
+    return [_number(text) for text in texts] or None
+
+
+def _number(text: str) -> str | float:
     try:
-        return None if text is None else float(text)
+        return float(text)
     except ValueError:
         return text
 

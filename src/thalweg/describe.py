@@ -99,19 +99,21 @@ def _grown_flops(recipe: Recipe, learning: set[str], length: int) -> float | Non
 def description(plan: Plan, recipe: Recipe) -> str:
     """Return the plan and its cost as text."""
     found = cost(recipe)
-    steps = f"{plan.steps:,}" if plan.steps is not None else "endless"
-    lines = [f"steps       {steps}", f"tokens      {count_text(plan.tokens)}"]
+    steps, tokens = "endless", f"{count_text(phase_length(recipe.phases[-1])[1])} a step"
+    if plan.steps is not None:
+        steps, tokens = f"{plan.steps:,}", count_text(plan.tokens)
+    lines = [f"steps       {steps}", f"tokens      {tokens}"]
     lines += [f"parameters  {n}: {count_text(c)}" for n, c in found.parameters.items()]
     for phase, models in found.grown.items():
         lines += [f"            {n}: {count_text(c)} from '{phase}' on" for n, c in models.items()]
     total = found.flops_per_token * plan.tokens if found.flops is None else found.flops
     lines += [
-        f"FLOPs       {found.flops_per_token:.3g} a token{' at the end' * bool(found.grown)}, "
-        f"{total:.3g} in all",
+        f"FLOPs       {found.flops_per_token:.3g} a token{' at the end' * bool(found.grown)}"
+        + (f", {total:.3g} in all" if plan.steps is not None else ""),
         f"memory      {bytes_text(found.state_bytes)} for weights, gradients and moments; "
         f"about {bytes_text(found.activation_bytes)} for activations",
     ]
-    tables = [*lines, "", *_sources(plan), "", *_dials(plan)]
+    tables = [*lines, "", *_sources(plan), "", *_dials(plan, recipe)]
     said = chosen(recipe)
     return "\n".join([*tables, *([""] if said else []), *said])
 
@@ -202,7 +204,7 @@ def pilots_text(pilots: Sequence[Pilot], plan: Plan, found: Cost) -> str:
 
 def _sources(plan: Plan) -> list[str]:
     if not plan.sources:
-        return ["sources     not known before the run"]
+        return ["sources     " + ("endless" if plan.steps is None else "not known before the run")]
     lines = [f"{'source':24} {'tokens':>10} {'size':>10} {'epochs':>8}"]
     for name, share in plan.sources.items():
         epochs = f"{share.epochs:.3f}" if share.epochs is not None else "?"
@@ -211,13 +213,18 @@ def _sources(plan: Plan) -> list[str]:
     return lines
 
 
-def _dials(plan: Plan) -> list[str]:
-    """Return every dial at a few moments of each phase."""
+def _dials(plan: Plan, recipe: Recipe) -> list[str]:
+    """Return every dial at a few moments of each phase: shares of it, steps if it has no end."""
     lines = []
+    endless = {phase.name for phase in recipe.phases if phase.steps is None}
     for phase, table in plan.dials.items():
         if not table:
             continue
-        lines.append(f"{'dials of ' + phase:36} " + " ".join(f"{100 * s:>8.0f}%" for s in AT))
+        heads = [f"{100 * s:>8.0f}%" for s in AT]
+        if phase in endless:
+            known = next(iter(table.values()))["step"]
+            heads = [f"{known[round(s * (len(known) - 1))]:>9,}" for s in AT]
+        lines.append(f"{'dials of ' + phase:36} " + " ".join(heads))
         for path, column in table.items():
             last = len(column["value"]) - 1
             values = [column["value"][round(share * last)] for share in AT]

@@ -14,6 +14,7 @@ expected, where, and what to write instead.
 """
 
 import difflib
+import os
 from collections.abc import Iterable
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "StateError",
     "ThalwegError",
     "did_you_mean",
+    "of_file",
 ]
 
 
@@ -98,6 +100,17 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     if close:
         return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
     return "one of: " + ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+
+
+def of_file(error: OSError) -> StateError:
+    """Return what the system says of a file, in four parts."""
+    name = os.fsdecode(error.filename2 or error.filename or "a file")
+    return StateError(
+        f"'{name}': {error.strerror or error}",
+        expected="a file or folder that can be read or written as asked",
+        where=os.path.abspath(name),
+        write="another path; or make room or grant the right, and the same command again",
+    )
 
 
 def _rebuild(

@@ -1,7 +1,7 @@
 """What a run is good for once it stands: samples, held-out loss, an exported folder, a report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +14,7 @@ from thalweg.core.checkpoint import (
 )
 from thalweg.core.grow import Growable
 from thalweg.core.learner import Learner
-from thalweg.core.names import finder
+from thalweg.core.names import called, finder
 from thalweg.core.protocols import Context, ModelSpec, Source
 from thalweg.core.recipe import Recipe, origin
 from thalweg.core.replay import batch_at
@@ -23,13 +23,13 @@ from thalweg.core.state import RunState
 from thalweg.core.time import Time
 from thalweg.core.tree import flatten
 from thalweg.core.world import World, is_main
-from thalweg.data import Corpus, Pairs
+from thalweg.data import Corpus, Pairs, Preferences
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer
-from thalweg.errors import StateError
+from thalweg.errors import StateError, did_you_mean
 from thalweg.evaluate import HeldOutLoss, held_out_loss
 from thalweg.models import Decoder, export
 from thalweg.report import write_report
-from thalweg.rollouts import Rollouts, Sampling, generate
+from thalweg.rollouts import Demonstrations, Rollouts, Sampling, Solved, generate
 
 __all__ = ["close", "evaluate", "export_run", "finish", "open_learner", "sample", "show_data"]
 
@@ -52,12 +52,19 @@ def open_learner(
     """
     recipe, file = open_run(run)
     path = newest_whole(run, lambda text: None, step)
-    if path is None or model not in recipe.models:
+    if path is None:
+        raise StateError(
+            f"run '{run.name}' without a checkpoint",
+            expected="weights to open",
+            where=str(run / "checkpoints"),
+            write=f"thalweg resume {called(run)}",
+        )
+    if model not in recipe.models:
         raise StateError(
             f"model '{model}' of run '{run.name}'",
-            expected=f"one of {sorted(recipe.models)}, with a checkpoint",
+            expected=f"one of {sorted(recipe.models)}",
             where=str(run),
-            write="--model policy, or thalweg resume first",
+            write=did_you_mean(model, recipe.models),
         )
     learners = build_learners(recipe, World(), RunState.from_json(read_state(path)["state"]))
     fill_learners(path, learners, World(), finder(file))
@@ -76,7 +83,10 @@ def sample(
 ) -> list[tuple[str, str]]:
     """Return what a run's model writes after each prompt."""
     recipe, learner = open_learner(run, model)
-    return _sample(recipe, learner, prompts, tokens, temperature, top_p, seed)
+    tokenizer = load_tokenizer(tokenizer_folder(recipe) or "bytes")
+    ids = [[tokenizer.end_id, *tokenizer.encode(prompt)] for prompt in prompts]
+    how = Sampling(new_tokens=tokens, temperature=temperature, top_p=top_p)
+    return [*zip(prompts, _written(learner, tokenizer, ids, how, seed), strict=True)]
 
 
 def evaluate(
@@ -100,7 +110,7 @@ def evaluate(
             "a run without held-out text",
             expected="text to measure on",
             where=str(run),
-            write=f"thalweg evaluate {run.name} --data FILES",
+            write=f"thalweg evaluate {called(run)} --data FILES",
         )
     return held_out_loss(learner, held, Context(Time(), recipe.seed))
 
@@ -114,14 +124,15 @@ def export_run(run: Path, folder: Path, model: str = "policy") -> Path:
 def finish(run: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
     """Write samples, the exported folder and the report of a run; return the report.
 
-    A run that has no text gets the report alone; one that showed answers keeps them as its samples.
+    Samples go on from the prompts of the run's own data, where it has some. A run that has no text
+    gets the report alone; one that showed answers keeps them as its samples.
     """
     recipe, _ = open_run(run)
     if tokenizer_folder(recipe) is not None and "policy" in recipe.models:
         recipe, learner = open_learner(run)
-        if not any(isinstance(value, Rollouts) for value in flatten(recipe.phases).values()):
+        if not any(_shows(value) for value in flatten(recipe.phases).values()):
             step = read_state(newest_whole(run, lambda text: None) or run)["state"]["run_step"]
-            rows = _sample(recipe, learner, prompts, 120, 0.8, 0.95, 0)
+            rows = _samples(recipe, learner, prompts)
             with (run / "samples.jsonl").open("w") as file:
                 for prompt, text in rows:
                     file.write(json.dumps({"step": step, "prompt": prompt, "text": text}) + "\n")
@@ -137,7 +148,7 @@ def close(folder: Path, state: RunState, code: int) -> None:
         report = finish(folder)
     else:
         report = write_report([folder], folder / "report.html")
-    run = folder.name
+    run = called(folder)
     print(f"\n{run}: {state.run_step} steps, {state.run_tokens:,} tokens")
     if state.stopped:
         print(f"stopped: {state.stopped}")
@@ -183,9 +194,10 @@ def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str
 
 def tokenizer_folder(recipe: Recipe) -> str | None:
     """Return the store or the tokenizer that a run uses, if it reads or writes text."""
-    values = flatten(recipe.phases).values()
-    asked = [value.tokenizer for value in values if isinstance(value, Rollouts)]
-    return next(iter([*(text.store for text in _texts(recipe)), *asked]), None)
+    values = [*flatten(recipe.phases).values()]
+    stores = [value.store for value in values if isinstance(value, Corpus | Pairs | Preferences)]
+    asked = [value.tokenizer for value in values if isinstance(value, Rollouts | Demonstrations)]
+    return next(iter([*stores, *asked]), None)
 
 
 def _texts(recipe: Recipe) -> list[Corpus | Pairs]:
@@ -200,29 +212,47 @@ def _spec(recipe: Recipe, learner: Learner) -> ModelSpec:
     return module.spec if isinstance(spec, Growable) and isinstance(module, Decoder) else spec
 
 
-def _sample(
-    recipe: Recipe,
-    learner: Learner,
-    prompts: tuple[str, ...],
-    tokens: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
+def _shows(part: object) -> bool:
+    """Return whether a part of a run puts answers among its samples."""
+    return isinstance(part, Rollouts) or (isinstance(part, Solved) and part.show > 0)
+
+
+def _samples(
+    recipe: Recipe, learner: Learner, prompts: Sequence[str], count: int = 3
 ) -> list[tuple[str, str]]:
+    """Return what the model writes after prompts of the run's pairs; after these without any."""
     tokenizer = load_tokenizer(tokenizer_folder(recipe) or "bytes")
     ids = [[tokenizer.end_id, *tokenizer.encode(prompt)] for prompt in prompts]
+    pairs = [v for v in flatten(recipe.phases).values() if isinstance(v, Pairs | Preferences)]
+    if pairs:
+        ids = _asked(min(pairs, key=lambda one: one.shuffle), recipe.seed, count)
+    how = Sampling(new_tokens=120, temperature=0.8, top_p=0.95)
+    begun = [tokenizer.decode(one, special=False) for one in ids]
+    return [*zip(begun, _written(learner, tokenizer, ids, how), strict=True)]
+
+
+def _asked(source: Pairs | Preferences, seed: int, count: int) -> list[list[int]]:
+    """Return prompts, as ids: the beginning of rows up to the first target that counts."""
+    ctx = Context(Time(), seed, rows=count)
+    batch, _ = source.next(source.start(ctx), ctx)
+    column, weight = (
+        ("tokens", "weight") if isinstance(source, Pairs) else ("chosen", "chosen_weight")
+    )
+    firsts = (batch[weight] > 0).int().argmax(1).tolist()
+    return [ids[: first + 1] for ids, first in zip(batch[column].tolist(), firsts, strict=True)]
+
+
+def _written(
+    learner: Learner,
+    tokenizer: Tokenizer,
+    ids: Sequence[Sequence[int]],
+    how: Sampling,
+    seed: int = 0,
+) -> list[str]:
+    """Return the text that a model writes after each prompt."""
     with learner.evaluating():
-        made = generate(
-            learner.module,
-            ids,
-            Sampling(new_tokens=tokens, temperature=temperature, top_p=top_p),
-            end_id=tokenizer.end_id,
-            seed=seed,
-        )
-    return [
-        (prompt, tokenizer.decode(answer.tokens, special=False))
-        for prompt, [answer] in zip(prompts, made, strict=True)
-    ]
+        made = generate(learner.module, ids, how, end_id=tokenizer.end_id, seed=seed)
+    return [tokenizer.decode(answer.tokens, special=False) for [answer] in made]
 
 
 def _export(recipe: Recipe, learner: Learner, folder: Path) -> Path:

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from thalweg import finish
-from thalweg.core.names import load_file
+from thalweg.core.names import called, home_folder, load_file
 from thalweg.core.plan import plan
 from thalweg.core.recipe import Recipe, check
 from thalweg.core.session import Origin, Session, open_run, resume, train
@@ -26,7 +27,6 @@ from thalweg.core.state import RunState
 from thalweg.core.tree import put
 from thalweg.core.world import is_main
 from thalweg.data import build
-from thalweg.data.build import home_folder
 from thalweg.describe import chosen, description
 from thalweg.errors import RecipeError, StateError, did_you_mean
 from thalweg.evaluate import HeldOutLoss
@@ -35,6 +35,7 @@ from thalweg.recipes import summaries
 from thalweg.recipes.parts import named_files
 from thalweg.report import Progress, Sink, TensorBoard, WandB
 from thalweg.report.dials import plot_plan
+from thalweg.report.sinks import check_sink
 
 __all__ = [
     "Interrupt",
@@ -42,6 +43,7 @@ __all__ = [
     "Request",
     "find_recipe",
     "find_run",
+    "made",
     "new_run",
     "override",
     "parse_override",
@@ -134,13 +136,13 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not sign or not path:
         raise RecipeError(
             f"'{text}'",
-            expected="an option (--steps 100) or an override (path=literal)",
+            expected="an option (--steps 100), or an override (path=literal)",
             where="the command line",
-            write="lr.peak=0.002",
+            write="path=value, as lr.peak=0.002; a switch like --quiet has no value behind it",
         )
     if value.replace("-", "").replace("_", "").isalnum() and value[:1].isalpha():
-        named = {"None": None, "True": True, "False": False, "none": None}
-        return path, named.get(value, value)
+        named = {"none": None, "null": None, "true": True, "false": False}
+        return path, named.get(value.lower(), value)
     try:
         return path, ast.literal_eval(value)
     except (ValueError, SyntaxError) as error:
@@ -148,7 +150,7 @@ def parse_override(text: str) -> tuple[str, Any]:
             f"value '{value}' of {path}",
             expected="a Python literal: a number, a string, a tuple, True, None",
             where=path,
-            write=f"{path}=0.001",
+            write=f"{path}=VALUE, as lr.peak=0.002",
         ) from error
 
 
@@ -161,6 +163,49 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     for path, value in values.items():
         recipe = put(recipe, path, value)
     return recipe
+
+
+def made(
+    function: Callable[..., Recipe],
+    options: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> Recipe:
+    """Return the recipe that a function makes of its options, changed and checked.
+
+    Args:
+        function: The function.
+        options: Its arguments.
+        changes: Values at paths.
+        given: The options that a person wrote; a refusal of one's number names it.
+
+    Raises:
+        RecipeError: What the function or the check refuses, or no recipe.
+    """
+    try:
+        recipe = function(**options)
+        if not isinstance(recipe, Recipe):
+            raise RecipeError(
+                f"recipe() returned {type(recipe).__name__}",
+                expected="a Recipe",
+                where=f"{function.__module__}.recipe",
+                write="return Recipe({'policy': model}, (phase,))",
+            )
+        recipe = override(recipe, changes)
+        check(recipe)
+    except RecipeError as error:
+        said = set(re.findall(r"-?\d[\d.e+-]*|nan|inf", error.given))
+        words = [f"--{k.replace('_', '-')} {v}" for k, v in given.items() if _number(v) & said]
+        if words and "--" not in error.where:
+            error.where += f" ({', '.join(words)})"
+        raise
+    return recipe
+
+
+def _number(value: Any) -> set[str]:
+    """Return how a message may write a number."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return {str(value), f"{value:g}"} if plain else set()
 
 
 def new_run(name: str, recipe: str) -> Path:
@@ -227,13 +272,15 @@ def _exit_code(folder: Path, interrupt: Interrupt) -> int:
     if interrupt.signal is None:
         return 0
     name = signal.Signals(interrupt.signal).name
-    print(f"{name}: saved; go on with: thalweg resume {folder.name}", file=sys.stderr)
+    print(f"{name}: saved; go on with: thalweg resume {called(folder)}", file=sys.stderr)
     return INTERRUPTED[signal.Signals(interrupt.signal)]
 
 
 def _session(
     folder: Path, sinks: tuple[str, ...], quiet: bool, interrupt: Interrupt, stack: ExitStack
 ) -> Session:
+    for kind in sinks:
+        check_sink(kind)
     makers: list[Callable[[], Callable[..., None]]] = []
     if not quiet:
         makers.append(lambda: stack.enter_context(_progress(folder)).update)
@@ -262,14 +309,7 @@ def _writer(sink: Sink, stack: ExitStack) -> Callable[..., None]:
 def _sink(kind: str, folder: Path) -> Sink:
     if kind == "tensorboard":
         return TensorBoard(folder / "tensorboard")
-    if kind == "wandb":
-        return WandB(project="thalweg", name=folder.name)
-    raise RecipeError(
-        f"sink '{kind}'",
-        expected="tensorboard or wandb",
-        where="--sink",
-        write=did_you_mean(kind, ["tensorboard", "wandb"]),
-    )
+    return WandB(project="thalweg", name=folder.name)
 
 
 def _progress(folder: Path) -> Progress:

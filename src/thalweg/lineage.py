@@ -10,8 +10,9 @@ from thalweg.branches import Fork, decayed, extended, graft, rated
 from thalweg.branches import branch as forked
 from thalweg.core.checkpoint import checkpoints, step_of
 from thalweg.core.dials import phase_length
+from thalweg.core.names import called
 from thalweg.core.session import open_run
-from thalweg.errors import RecipeError
+from thalweg.errors import RecipeError, StateError
 from thalweg.launch import new_run, override, parse_override
 from thalweg.schedules import OneMinusSqrt
 
@@ -42,6 +43,8 @@ def branch_run(
     """
     recipe, _ = open_run(parent)
     step = at if at is not None else _last_step(parent)
+    _check_count("--at", step, least=0)
+    _check_count("--decay", 1 if decay is None else decay)
     values = dict(parse_override(text) for text in changes)
     if decay is not None:
         fork = decayed(recipe, step, decay, OneMinusSqrt(1.0, 0.0))
@@ -55,7 +58,7 @@ def branch_run(
             "a branch that changes nothing",
             expected="--decay STEPS, or path=value",
             where="thalweg branch",
-            write=f"thalweg branch {parent.name} --at {step} --decay {max(1, step // 10)}",
+            write=f"thalweg branch {called(parent)} --at {step} --decay {max(1, step // 10)}",
         )
     return _grafted(parent, fork, name or f"{parent.name}-at-{step}")
 
@@ -72,11 +75,13 @@ def extend_run(
     recipe, _ = open_run(parent)
     if (tokens is None) == (steps is None):
         raise RecipeError(
-            f"tokens={tokens} and steps={steps}",
+            "neither --steps nor --tokens" if steps is None else "both --steps and --tokens",
             expected="one of the two",
             where="thalweg extend",
-            write=f"thalweg extend {parent.name} --steps 1000",
+            write=f"thalweg extend {called(parent)} --steps 1000",
         )
+    _check_count("--steps", 1 if steps is None else steps)
+    _check_count("--tokens", 1 if tokens is None else tokens)
     per_step = phase_length(recipe.phases[-1])[1]
     more = steps if steps is not None else max(1, round((tokens or 0) / max(per_step, 1)))
     fork = rated(recipe, extended(recipe, more), _rate(rate))
@@ -113,5 +118,23 @@ def _rate(text: str) -> float | Literal["proposed", "keep"]:
     )
 
 
+def _check_count(option: str, value: float, least: int = 1) -> None:
+    if not least <= value < math.inf:
+        raise RecipeError(
+            f"{option} {value:g}",
+            expected=f"{least} or more",
+            where="the command line",
+            write=f"{option} {max(least, 100)}",
+        )
+
+
 def _last_step(run: Path) -> int:
-    return step_of(checkpoints(run)[-1])
+    known = checkpoints(run)
+    if not known:
+        raise StateError(
+            f"run '{run.name}' without a checkpoint",
+            expected="a checkpoint to leave it from",
+            where=str(run / "checkpoints"),
+            write=f"thalweg resume {called(run)}",
+        )
+    return step_of(known[-1])

@@ -87,7 +87,7 @@ def answer(recipe: Recipe, origin: Origin, ask: Ask) -> tuple[str, int]:
         except RecipeError as problem:
             if ask.pilot:
                 raise
-            return f"pilots      none: {problem.given}; expected {problem.expected}", 0
+            return f"pilots      none: {problem.given}; needed: {problem.expected}", 0
         text = pilots_text(pilots, table_of(recipe), cost(recipe))
         if not ask.pilot:
             return text, 0
@@ -155,7 +155,7 @@ def rates_of(recipe: Recipe, budget: float = 1.0) -> Rates:
     for phase in recipe.phases:
         phase = _scaled(phase, budget)
         length, width = phase_length(phase)
-        dials = learning_rates(phase)
+        dials = learning_rates(phase) if length is not None else {}
         if length is None or not dials:
             raise RecipeError(
                 "an endless phase" if length is None else "a phase in which nothing learns",

@@ -1,6 +1,7 @@
 """Every verb on a tiny run, as a user types it."""
 
 import json
+import re
 
 import pytest
 
@@ -47,6 +48,29 @@ def test_a_ramp_delivers_what_was_planned(shell):
     for name in ("a", "b"):
         assert last[f"tokens/{name}"] == pytest.approx(planned[name]["tokens"], abs=16)
     assert last["dial/source.weights.b"] == pytest.approx(63 / 64)
+
+
+def test_shares_move_on_lines_whatever_the_weights_sum_to(shell):
+    def planned(run, *options):
+        ramp = ["--data", "a.txt", "--data", "b.txt", "--steps", "64", "--run", run, *options]
+        assert shell("train", "pretrain", *ramp, *TINY)[0] == 0
+        sources = json.loads((shell.folder / "runs" / run / "plan.json").read_text())["sources"]
+        return {name: found["tokens"] / (64 * 4 * 16) for name, found in sources.items()}
+
+    sizes = planned("sized")  # a source's share is by size
+    mean = 0.5 * sizes["a"] + 0.5 * 0.25
+    for run, to in (("low", "a=1,b=3"), ("high", "a=1000,b=3000")):
+        assert planned(run, "--to", to)["a"] == pytest.approx(mean, abs=0.01)
+    assert planned("tens", "--weights", "a=9,b=1", "--to", "a=1")["a"] == pytest.approx(0.95, 0.01)
+
+
+def test_weights_may_come_from_a_rule(shell):
+    both = ["plan", "pretrain", "--data", "a.txt", "--data", "b.txt", "--steps", "2", *TINY]
+    for rule in ("unimax:4", "temperature:1e9"):
+        code, out, err = shell(*both, "--weights", rule)
+        assert code == 0, err
+        assert re.search(r"\na +64 ", out), out
+        assert re.search(r"\nb +64 ", out), out
 
 
 def test_a_decay_branch_agrees_with_its_trunk_and_ends_low(shell):

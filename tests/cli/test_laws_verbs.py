@@ -65,3 +65,10 @@ def test_the_library_gives_what_the_verb_gives():
     )
     fitted = fit(AnnealingLaw(), [flat, fallen])
     assert fitted.final(low) < fitted.final(lr)
+
+
+def test_a_warning_is_one_sentence(exports):
+    command = [sys.executable, "-m", "thalweg", "laws", "fit", "flat.csv", "--warmup", "200"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=exports.folder)
+    assert done.stderr.startswith("warning: flat: no rate falls")
+    assert ".py" not in done.stderr

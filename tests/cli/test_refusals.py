@@ -1,5 +1,7 @@
 """Bad input gets an error of four parts before step 0, and nothing is written."""
 
+import re
+
 import pytest
 
 from thalweg.launch import parse_override
@@ -62,7 +64,7 @@ def test_a_text_smaller_than_one_row_is_refused(refuse, shell):
     (shell.folder / "tiny.txt").write_text("seven..")
     found = refuse(*train("--held-out", "0", data="tiny.txt"))
     assert "a source of 7 targets, less than one row of 16" in found
-    assert "write:    length=7, or more text" in found
+    assert "write:    --length 7 (in Python length=7), or more text" in found
 
 
 def test_an_undecodable_file_is_named_with_its_byte(refuse, shell):
@@ -84,6 +86,26 @@ def test_weights_that_mean_nothing_are_refused(refuse, weights):
 
 def test_a_weight_for_no_source_is_refused(refuse):
     assert "did you mean" in refuse(*train("--data", "b.txt", "--weights", "a=1,bb=1"))
+
+
+def test_a_ramp_to_no_source_or_to_none_at_all_is_refused(refuse):
+    assert "where:    --to" in refuse(*train("--data", "b.txt", "--to", "bb=1"))
+    assert "a weight above 0" in refuse(*train("--data", "b.txt", "--to", "a=0"))
+
+
+def test_a_cap_that_the_budget_breaks_is_answered_with_what_would_do(refuse, shell):
+    found = refuse(*train("--data", "b.txt", "--weights", "unimax:0.001"))
+    assert "tokens short" in found
+    wants = re.search(r"write: +--tokens ([0-9.]+), --weights (unimax:[0-9.]+),", found)
+    plan = ("plan", *train("--data", "b.txt")[1:])
+    assert shell(*plan, "--weights", wants[2])[0] == 0
+    less = [part for part in plan if part not in ("--steps", "2")]
+    assert shell(*less, "--weights", "unimax:0.001", "--tokens", wants[1])[0] == 0
+
+
+@pytest.mark.parametrize("weights", ["unimax", "unimax:-1", "temperature:0", "unimix:4"])
+def test_a_rule_of_weights_that_is_none_is_refused(refuse, weights):
+    assert "where:    --weights" in refuse(*train("--data", "b.txt", "--weights", weights))
 
 
 def test_a_vocabulary_larger_than_the_models_is_refused(refuse):
@@ -126,4 +148,5 @@ def test_an_override_reads_literals_and_bare_words():
     assert parse_override("lr.peak=2e-3") == ("lr.peak", 0.002)
     assert parse_override("compute.dtype=bfloat16") == ("compute.dtype", "bfloat16")
     assert parse_override("micro=None") == ("micro", None)
+    assert parse_override("compute.compile=true") == ("compute.compile", True)
     assert parse_override("betas=(0.9, 0.99)") == ("betas", (0.9, 0.99))

@@ -15,7 +15,6 @@ from thalweg.controllers import (
     DecayBranches,
     EarlyStop,
     Hypergradient,
-    IdleExperts,
     Reached,
     Watch,
 )
@@ -28,14 +27,13 @@ EXAMPLES: Mapping[str, Controller] = {
     "decays that are kept": DecayBranches((4, 8), decay=steps(2), variants={"a": {}, "b": {}}),
     "decays that go on": DecayBranches((4, 8), decay=steps(2), then="branch"),
     "a hypergradient": Hypergradient(low=1e-5, high=1e-1, every=2),
-    "idle experts": IdleExperts(patience=2),
     "an early stop": EarlyStop(against=((0.0, 9.0),), budget=steps(8)),
     "a goal": Reached("loss", 1e9),
     "a watch": Watch((1, 8), (0.1, 0.1), (0.0, 0.0), (0.2, 0.2), patience=1),
     "a script": Script(((2, (Set({"lr": 0.05}),)), (4, (Trial({"lr": 0.2}, 2),)))),
 }
-ELSEWHERE = {"GradientSwitch", "LearningProgress", "LossProportional", "SkillIt"}
-"""Controllers of a mixture, which this recipe lacks: test_mixture.py, test_switch.py."""
+ELSEWHERE = {"GradientSwitch", "IdleExperts", "LearningProgress", "LossProportional", "SkillIt"}
+"""Controllers of what this recipe lacks: test_mixture.py, test_switch.py, test_experts.py."""
 EVERY = pytest.mark.parametrize("controller", EXAMPLES.values(), ids=list(EXAMPLES))
 
 

@@ -41,6 +41,7 @@ EXAMPLES: list[Move] = [
 ]
 ELSEWHERE = {
     *("Cut", "Grow", "LaggedLoad", "Majority", "Margins", "Mismatch", "Pair", "Rebias"),
+    "RouteMismatch",
 }
 """Moves with tests of their own: they need a model with experts or one that grows, read a language
 model or its hidden states, make other rows, or read which answers ended."""

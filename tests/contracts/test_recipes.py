@@ -15,7 +15,8 @@ from thalweg.core.plan import plan
 from thalweg.core.recipe import Recipe, check
 from thalweg.core.session import Origin, resume, train
 from thalweg.core.tree import read_record, record
-from thalweg.recipes import summaries
+from thalweg.data import byte_tokenizer
+from thalweg.recipes import parts, summaries
 
 STEPS = 6
 TINY: Mapping[str, object] = {"steps": STEPS, "length": 16, "batch": 4}
@@ -52,7 +53,7 @@ def make(name: str, texts: Path, model: str) -> Recipe:
     asked = {"task": "Addition(digits=1)", "new_tokens": 3, "template": "{prompt}{answer}"}
     options = {
         "quickstart": {"model": "250k", "tokenizer": "bytes"},
-        "pretrain": {"data": [a, b], "model": "250k", "tokenizer": "bytes", "weights": "a=1"},
+        "pretrain": {"data": [a, b], "model": "250k", "tokenizer": "bytes", "weights": "a=3,b=1"},
         "continue_pretrain": {
             **{"model": model, "data": [a], "old": [b], "replay": 0.5, "replay_end": 0.25},
             "margin": 10.0,
@@ -92,3 +93,10 @@ def test_a_recipe_stopped_in_its_middle_goes_on_bit_for_bit(name, texts, exporte
     assert tensors(tmp_path / "cut") == tensors(tmp_path / "whole")
     losses = [json.loads(line)["loss"] for line in history(tmp_path / "whole").splitlines()]
     assert len(losses) == STEPS
+
+
+def test_held_out_text_costs_the_same_with_one_source_and_with_many():
+    for count, each in ((1, 64), (2, 32), (8, 8), (21, 4)):
+        held = {f"text{i}": Path("nowhere") for i in range(count)}
+        (monitor,) = parts.held_out_monitor(parts.Text({}, held, byte_tokenizer()), length=16)
+        assert monitor.most == each

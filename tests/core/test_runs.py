@@ -220,7 +220,7 @@ def test_an_edited_recipe_is_noticed_and_the_place_is_named(halfway):
         resume(halfway)
     assert caught.value.given == "phases.0.do.0.optimizer.lr.start = 0.7"
     assert "0.1" in caught.value.expected
-    assert "thalweg branch run" in caught.value.write
+    assert "thalweg branch " in caught.value.write
 
 
 def test_an_edited_recipe_file_is_noticed(halfway):
@@ -255,7 +255,7 @@ def test_a_folder_that_exists_is_not_written_over(halfway):
     before = history(halfway)
     with pytest.raises(StateError) as caught:
         start(halfway, lab_recipe(12))
-    assert "thalweg resume run" in caught.value.write
+    assert "thalweg resume " in caught.value.write
     assert history(halfway) == before
     assert [p.name for p in halfway.parent.iterdir()] == ["run"], "nothing temporary is left"
 
@@ -317,7 +317,7 @@ def without_room(folder: Path, room: int, hidden: int) -> str:
 def test_a_disk_without_room_stops_the_run_and_loses_nothing(tmp_path, room, hidden, what):
     folder = tmp_path / "run"
     said = without_room(folder, room, hidden)
-    for part in (what, "expected:", "where:", "make room, then: thalweg resume run"):
+    for part in (what, "expected:", "where:", "make room, then: thalweg resume "):
         assert part in said
     resume(folder)
     start(tmp_path / "whole", lab_recipe(40, hidden=hidden))

@@ -74,6 +74,9 @@ def test_a_loss_of_raw_weights_is_refused():
     class Two:
         needs = ("tokens", "weight", "sft_weight")
 
+        def __call__(self, model: object, batch: object) -> object:
+            return None
+
     with pytest.raises(RecipeError, match=r"sft_weight[\s\S]*weigh=Each"):
         Learn("policy", Two(), AdamW(lr=0.1))
     each = Each({"weight": TokenMean(), "sft_weight": TokenMean("gold_weight")})

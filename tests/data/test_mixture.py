@@ -12,7 +12,7 @@ from thalweg.core.protocols import Context
 from thalweg.core.time import Time
 from thalweg.core.tree import at
 from thalweg.data import Corpus, Mixture, Preferences
-from thalweg.data.mixture import UNIT, share_rows, units
+from thalweg.data.deficit import UNIT, share_rows, units
 from thalweg.errors import ColumnError, DataError, DialError, RecipeError, StateError
 from thalweg.schedules import Blend, Linear
 
@@ -183,6 +183,9 @@ def test_a_mixture_with_nothing_left_says_so(stores: list[str]):
     "weights",
     [
         {"a": -1, "b": 2},
+        {"a": "2", "b": 1},
+        {"a": None, "b": 1},
+        [1, 2],
         {"a": float("nan"), "b": 1},
         {"a": float("inf"), "b": 1},
         {"a": 0, "b": 0},
@@ -217,8 +220,9 @@ def test_a_misspelt_name_is_suggested(stores: list[str]):
 
 
 def test_sources_that_do_not_fit_together_are_refused(stores: list[str]):
-    with pytest.raises(RecipeError, match="a mixture of nothing"):
-        Mixture({}, {}).start(ctx())
+    for refuses in (lambda m: m.start(ctx()), lambda m: m.shares(Time(0, 1))):
+        with pytest.raises(RecipeError, match="a mixture of nothing"):
+            refuses(Mixture({}, {}))
     lengths = {"a": Corpus(stores[0], length=8), "b": Corpus(stores[1], length=9)}
     with pytest.raises(RecipeError, match="rows of different lengths"):
         Mixture(lengths, {"a": 1, "b": 1}).start(ctx())

@@ -92,6 +92,13 @@ def test_a_missing_file_suggests_its_neighbour(tmp_path: Path):
         texts(tmp_path / "corpsu.txt")
 
 
+@pytest.mark.parametrize("name", ["ids.npy", "ids.ds", "ids.bin", "ids.idx"])
+def test_a_store_of_ids_is_no_text(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(b"whatever")
+    with pytest.raises(DataError, match=r"holds token ids[\s\S]*Corpus\("):
+        find_files(tmp_path / name)
+
+
 def test_a_byte_that_is_not_utf8_is_found(tmp_path: Path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
     with pytest.raises(DataError, match=r"byte 0xe9 at byte 3[\s\S]*latin\.txt, byte 3"):

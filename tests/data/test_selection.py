@@ -94,7 +94,7 @@ def test_what_is_outside_the_run_or_cannot_be_is_refused():
             plan()[index]
     with pytest.raises(DialError, match="1 or more"):
         SelectionMap({"a": 1}, {"a": 0}, steps=1, rows=1)
-    with pytest.raises(DialError, match="one weight for each"):
+    with pytest.raises(DialError, match="one number or schedule for each"):
         SelectionMap({"a": 1}, {"b": 4}, steps=1, rows=1)
 
 

@@ -1,5 +1,6 @@
 import csv
 import gzip
+import os
 import struct
 from pathlib import Path
 
@@ -97,6 +98,18 @@ def test_a_truncated_store_is_noticed(tmp_path: Path):
     tokens = path / "tokens.bin"
     tokens.write_bytes(tokens.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"tokens\.bin has 11 bytes[\s\S]*damaged"):
+        open_store(path)
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "documents.bin"])
+def test_a_store_of_which_a_byte_has_changed_is_refused(tmp_path: Path, name: str):
+    path = Path(text_store(tmp_path, ["hello", "there"]))
+    open_store(path)
+    changed = bytearray((path / name).read_bytes())
+    changed[8] ^= 1
+    (path / name).write_bytes(changed)
+    os.utime(path / "store.json", ns=(1, 1))  # another process has not opened it yet
+    with pytest.raises(DataError, match="as when it was built"):
         open_store(path)
 
 

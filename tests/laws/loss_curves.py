@@ -1,6 +1,7 @@
 """The curves of ../shared/data/loss-curves, with their schedules as the runs had them."""
 
 import csv
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,10 @@ WHY_NOT = f"{ROOT} is absent"
 
 B_TRAIN = ("cosine_24000", "constant_24000", "wsdcon_9")
 B_WARMUP = 2160
+A_VOCABULARY = 50304
+"""Rows of set A's tied embedding."""
+A_SMALL = ("L8H6", "L8H8", "L10H8", "L12H10")
+"""33M, 53M, 60M and 93M on SlimPajama; the second two are on OpenWebText2 too."""
 
 
 def set_b(size: str) -> dict[str, Curve]:
@@ -85,6 +90,32 @@ def set_a(
         else run
         for name, run in runs.items()
     }
+
+
+def sized(heads: str, dataset: str = "slimpajama") -> list[Curve]:
+    """Return the runs of a model from step 1500 on, its size counted without embeddings."""
+    width = next(
+        int(row["n_embd"]) for row in index() if f"L{row['n_layer']}H{row['n_head']}" == heads
+    )
+    return [
+        replace(
+            curve,
+            origin=replace(curve.origin, parameters=curve.origin.parameters - A_VOCABULARY * width),
+        ).since(1500)
+        for curve in set_a(heads, dataset).values()
+    ]
+
+
+def larger(peaks: tuple[str, ...] = ("0.001", "0.002")) -> list[Curve]:
+    """Return the constant, the .2 cooldown and the cosine 124M runs of some peaks."""
+    kinds = ("main__stable-124m_", "main__ann124-0.2_", "main__cos-zero-124m_")
+    return [
+        curve
+        for curve in sized("L12H12")
+        if curve.name.startswith(kinds)
+        and "sqrt0.2" not in curve.name
+        and _peak(curve.name) in peaks
+    ]
 
 
 def a_curve(name: str) -> Curve:

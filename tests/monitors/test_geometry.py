@@ -139,4 +139,4 @@ def test_a_sharded_model_is_refused():
     ctx = context(torch.float32)
     ctx.models["policy"].world = World(rank=0, size=2, shard="full")
     with pytest.raises(RecipeError, match="sharded over 2"):
-        Sharpness(Markov(length=16).held_out)(ctx)
+        Sharpness(Markov(length=16).held_out).before(ctx)

@@ -16,8 +16,10 @@ from thalweg.core.time import Time
 from thalweg.core.world import World
 from thalweg.data import Corpus
 from thalweg.errors import DialError
+from thalweg.evaluate import continued
+from thalweg.models import Transformer
 from thalweg.monitors import Memory
-from thalweg.monitors.retention import greedy, recalled, recognised, rouge_l
+from thalweg.monitors.retention import recalled, recognised, rouge_l
 
 SHORT = st.lists(st.integers(0, 3), max_size=6)
 
@@ -60,8 +62,21 @@ def test_a_model_that_knows_nothing_is_at_chance(tmp_path):
 
 
 def test_greedy_keeps_the_cue_and_fills_the_row():
-    rows = greedy(Alphabet(1.0), torch.tensor([[5, 7], [7, 5]]), 4)
-    assert rows.tolist() == [[5, 7, 8, 9], [7, 5, 6, 7]]
+    learner = Learner("policy", Alphabet(1.0), World())
+    for length in (3, 4):
+        rows = continued(learner, torch.tensor([[5, 7], [7, 5]]), length)
+        assert rows.tolist() == [[5, 7, 8, 9][:length], [7, 5, 6, 7][:length]]
+
+
+def test_a_row_may_end_behind_the_last_position_of_a_decoder():
+    spec = Transformer(
+        vocabulary=9, width=16, layers=2, heads=2, positions=6, qk_norm=True, initial_std=0.5
+    )
+    module = spec.build(0)
+    rows = torch.tensor([[1, 2], [3, 4], [5, 6]])
+    for _ in range(5):  # the slow way: every token a pass over the whole row
+        rows = torch.cat([rows, module(rows)[:, -1:].argmax(-1)], 1)
+    assert torch.equal(continued(Learner("policy", module, World()), rows[:, :2], 7), rows)
 
 
 def test_pairs_are_compared_one_by_one():

@@ -164,5 +164,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path):
     with pytest.raises(DialError, match="0 sources"):
         ExpertUse({})
     dense = Transformer(vocabulary=257, width=16, layers=1, heads=2, positions=8)
-    with pytest.raises(RecipeError, match="without experts"):
-        Pathways(text, rows=2)(ctx(dense))
+    for monitor in (Pathways(text, rows=2), ExpertUse({"a": text})):
+        assert monitor.before(ctx()) == {}
+        with pytest.raises(RecipeError, match="'policy', a model without experts"):
+            monitor.before(ctx(dense))  # at step 0, not a twentieth later

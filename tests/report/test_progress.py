@@ -57,6 +57,15 @@ def test_the_time_left_follows_the_mean_speed() -> None:
     assert out.getvalue().splitlines()[-1].endswith("2 min 58 s left")  # 89 steps of 2 s
 
 
+def test_a_run_that_is_interrupted_at_once_does_not_say_that_nothing_is_left() -> None:
+    out, clock = io.StringIO(), Clock()
+    with Progress(steps=100, every_seconds=10.0, stream=out, clock=clock) as bar:
+        for step in (1, 2, 3):
+            bar.update({"step": step, "loss": 2.0}, {})
+    assert out.getvalue().splitlines()[-1].startswith("step 3/100")
+    assert " left" not in out.getvalue()
+
+
 def test_the_loss_is_smoothed_without_a_bias_at_the_start() -> None:
     out = io.StringIO()
     with Progress(steps=3, stream=out) as bar:

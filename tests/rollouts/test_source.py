@@ -92,6 +92,9 @@ def test_rewards_and_numbers_are_those_of_the_answers():
     assert room.logged["reward"] == pytest.approx(sum(rewards) / 16)
     assert room.logged["length"] == pytest.approx(float(lengths.mean()))
     assert room.logged["unparsed"] == sum(text == "" for text in texts) / 16
+    assert room.logged["sampled_entropy"] == pytest.approx(
+        -float(batch["old"].sum() / batch["weight"].sum()), rel=1e-5
+    )
     assert room.logged["pass@1"] == pytest.approx(float(groups.mean()))
     by_hand = [pass_at_k(4, int(group.sum()), 2) for group in groups]
     assert room.logged["pass@2"] == pytest.approx(sum(by_hand) / 4)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from thalweg.core.protocols import Action, Context, State
+from thalweg.errors import RecipeError
 from thalweg.schedules.clock import check_number
 
 __all__ = ["IdleExperts"]
@@ -34,9 +35,20 @@ class IdleExperts:
         return {}
 
     def act(self, state: State, ctx: Context) -> tuple[Sequence[Action], State]:
-        """Return no action, and since when each idle expert is idle."""
+        """Return no action, and since when each idle expert is idle.
+
+        Raises:
+            RecipeError: The first step reported no loads: this would be silent for ever.
+        """
         step = int(ctx.time.run_step) + 1
         counts = _counts(ctx.last["report"], self.model)
+        if not counts and int(ctx.time.step) == 0:
+            raise RecipeError(
+                f"no load/LAYER/EXPERT of '{self.model}' in the report",
+                expected="a model with experts that learns with Balanced",
+                where="controllers.IdleExperts",
+                write=f"Learn('{self.model}', Balanced(NextToken(), balance=None), ...)",
+            )
         since = {name: state.get(name, step) for name, count in counts.items() if count == 0.0}
         for name, first in since.items():
             if step - first + 1 == self.patience:

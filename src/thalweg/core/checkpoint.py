@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.core.learner import Learner
+from thalweg.core.names import called
 from thalweg.core.tree import read_record, record
 from thalweg.core.world import World
 from thalweg.errors import StateError
@@ -174,11 +175,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
                 where=str(folder.parent),
                 write="make room, or another place: THALWEG_HOME=...",
             ) from error
+        run = (folder / "recipe.json").exists()
         raise StateError(
-            f"run '{folder.name}' exists",
+            f"run '{folder.name}' exists" if run else f"'{folder}' exists, and is no run",
             expected="a new name",
             where=str(folder),
-            write=f"thalweg resume {folder.name}, or --run another-name",
+            write=f"thalweg resume {called(folder)}, or " * run + "--run another-name",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -237,5 +239,5 @@ def _cannot_write(error: OSError, run: Path) -> StateError:
         "the disk is full" if full else f"the checkpoint cannot be written: {error}",
         expected="room for one more checkpoint; earlier ones are untouched",
         where=str(run / "checkpoints"),
-        write=f"make room, then: thalweg resume {run.name}",
+        write=f"make room, then: thalweg resume {called(run)}",
     )

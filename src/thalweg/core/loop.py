@@ -15,16 +15,16 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from thalweg.core.batch import Batch, targets_of
+from thalweg.core.batch import Batch, check_shapes, targets_of
 from thalweg.core.dials import Dials
 from thalweg.core.learner import Learner
-from thalweg.core.protocols import Context, FromStart, Monitor, Move
+from thalweg.core.protocols import Context, FromStart, Monitor, Move, Source
 from thalweg.core.recipe import Phase, Recipe
 from thalweg.core.report import Report
 from thalweg.core.state import RunState
 from thalweg.core.time import Span, Time
 from thalweg.core.world import World
-from thalweg.errors import Diverged
+from thalweg.errors import Diverged, RecipeError
 
 __all__ = ["Bench", "Closing", "Memory", "Recorder", "run", "run_phase"]
 
@@ -133,6 +133,7 @@ def run(bench: Bench, state: RunState) -> RunState:
 
     Raises:
         Diverged: A loss is not finite; nothing has stepped.
+        RecipeError: A source or move of the user's own gives what is no batch.
     """
     from thalweg.core.control import steer  # the controllers' trials run this loop
 
@@ -231,9 +232,9 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
         begin = clock.perf_counter()
     try:
         with bench.world.draws(bench.recipe.seed, state.run_step):
-            batch, source = live.source.next(state.source, ctx)
+            batch, source = _drawn(live.source, state, ctx)
             for move in live.do:
-                batch = move(batch, ctx)
+                batch = _batch(move(batch, ctx), move)
     except Diverged as error:
         raise _located(error, bench, state) from error
     seconds = clock.perf_counter() - begin
@@ -255,6 +256,34 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
     )
     row = _row(report, dials, state, live)
     return replace(state, last={"report": row, "rows": report.rows()}), ctx, seconds
+
+
+def _drawn(source: Source, state: RunState, ctx: Context) -> tuple[Batch, Any]:
+    """Return what the source gives, if that is a batch and a state."""
+    found = source.next(state.source, ctx)
+    if not (isinstance(found, tuple) and len(found) == 2):
+        raise RecipeError(
+            f"a {type(found).__name__} from {type(source).__name__}.next",
+            expected="a Batch and the next state",
+            where=f"step {int(ctx.time.run_step) + 1}",
+            write="return Batch({...}), {...}",
+        )
+    batch = _batch(found[0], source)
+    if int(ctx.time.step) == 0:
+        check_shapes(batch, type(source).__name__)
+    return batch, found[1]
+
+
+def _batch(found: object, part: object) -> Batch:
+    """Return what a part gave, if that is a batch."""
+    if isinstance(found, Batch):
+        return found
+    raise RecipeError(
+        f"a {type(found).__name__} from {type(part).__name__}",
+        expected="a Batch",
+        where=type(part).__name__,
+        write='return Batch({"tokens": ..., "weight": ...}), or batch.plus({...})',
+    )
 
 
 def _measure_before(monitors: Sequence[Monitor], ctx: Context) -> None:

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from thalweg.core.batch import PAIR_WEIGHTS, Batch, is_weight
+from thalweg.core.form import check_part
 from thalweg.core.gradients import WATCHED
 from thalweg.core.protocols import Context, Dial, Objective
 from thalweg.core.weigh import TokenMean, Weigh, columns_of, raw_columns_of
-from thalweg.errors import RecipeError, did_you_mean
+from thalweg.errors import DialError, RecipeError, did_you_mean
 from thalweg.optim import OptimizerSpec
 
 __all__ = ["AT_END", "NEVER", "Copy", "Learn", "Score", "logprobs"]
@@ -40,19 +41,23 @@ class Learn:
     micro: Dial = None
     """Tokens of a forward pass on one rank; None for all. Changes memory, not the result."""
     clip: Dial = 1.0
-    """Largest global gradient norm; None for none."""
+    """Largest global gradient norm; None or 0 for none."""
     weigh: Weigh = TokenMean()
     """What a mean runs over."""
     watch: tuple[str, ...] = ()
     """What else to report of the gradient: `grad_l1`, or `grad_dot` (with `grad_cos`)."""
 
     def __post_init__(self) -> None:
-        """Refuse to watch what nobody measures, and weights that nothing turned into a mean.
+        """Refuse sizes below their least, watches nobody measures, weights that are no mean.
 
         Raises:
-            RecipeError: A watched name that is not of `WATCHED`; an objective that reads a weight
-                column which `weigh` does not make.
+            DialError: A clip below 0, or nothing to learn from at once.
+            RecipeError: What is no objective; a watched name that is not of `WATCHED`; an objective
+                that reads a weight column which `weigh` does not make.
         """
+        check_part(self.objective, Objective, f"{self.name}.objective")
+        for field, least in (("passes", 1), ("minibatch", 1), ("micro", 1), ("clip", 0)):
+            _check_least(f"{self.name}.{field}", getattr(self, field), least)
         for name in set(self.watch) - set(WATCHED):
             raise RecipeError(
                 f"watch '{name}'",
@@ -107,6 +112,18 @@ class Learn:
         order = ctx.rng("minibatch", self.model, int(ctx.time.run_step), number)
         shuffled = batch.take(order.permutation(batch.rows))
         return [self.weigh(part) for part in shuffled.split(self.minibatch)]
+
+
+def _check_least(where: str, value: object, least: int) -> None:
+    """Refuse a number below its least; None and schedules pass."""
+    if isinstance(value, int | float) and not value >= least:
+        field = where.rpartition(".")[2]
+        raise DialError(
+            f"{field} = {value}",
+            expected=f"{least} or more",
+            where=where,
+            write=f"{field}=1",
+        )
 
 
 def logprobs(model: nn.Module, batch: Batch) -> torch.Tensor:

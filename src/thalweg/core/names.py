@@ -1,8 +1,10 @@
-"""Looking up recorded names: Thalweg's public parts, and one recipe file; nothing else."""
+"""Names: of recorded parts (Thalweg's public ones, and one recipe file), and of runs."""
 
 import hashlib
 import importlib
 import importlib.util
+import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,23 @@ from typing import Any
 
 from thalweg.errors import StateError, did_you_mean
 
-__all__ = ["finder", "load_file"]
+__all__ = ["called", "finder", "home_folder", "load_file"]
+
+
+def home_folder() -> Path:
+    """Return `$THALWEG_HOME`, or `./runs`."""
+    return Path(os.environ.get("THALWEG_HOME", "runs")).expanduser()
+
+
+def called(run: Path) -> str:
+    """Return what a person writes in a shell to name a run: its name at home, else its path.
+
+    Example:
+        >>> called(Path("elsewhere/my run"))
+        "'elsewhere/my run'"
+    """
+    at_home = run.absolute().parent == home_folder().absolute()
+    return shlex.quote(run.name if at_home else str(run))
 
 
 def load_file(path: Path) -> ModuleType:

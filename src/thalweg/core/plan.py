@@ -5,7 +5,7 @@ The checks that need the data's own numbers stand here too: vocabulary, row leng
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -61,6 +61,16 @@ class Plan:
         return {"steps": self.steps, "tokens": self.tokens, "sources": shares, "dials": merged}
 
 
+@runtime_checkable
+class Ending(Protocol):
+    """A source that may come to an end and knows beforehand when."""
+
+    @property
+    def most(self) -> float:
+        """Most rows that it can give; infinite where there is no limit."""
+        ...
+
+
 def plan(recipe: Recipe, ranks: int = 1) -> Plan:
     """Return what the recipe would do. Starts every source once, and reads no text.
 
@@ -86,6 +96,7 @@ def plan(recipe: Recipe, ranks: int = 1) -> Plan:
         if table.steps is None:
             endless = True
             continue
+        _check_most(phase, table, first)
         for name, share in _shares(phase, table, first).items():
             before = sources[name].tokens if name in sources else 0.0
             sources[name] = Share(before + share.tokens, share.size)
@@ -111,7 +122,7 @@ def _check_size(source: Foreseen, phase: Phase, time: Time) -> None:
             f"a source of {size} targets, less than one row of {source.row_tokens}",
             expected="text for one row or more",
             where=f"{phase.name}.source",
-            write=f"length={size}, or more text",
+            write=f"--length {size} (in Python length={size}), or more text",
         )
 
 
@@ -129,6 +140,23 @@ def _shares(phase: Phase, dials: Dials, first: int) -> dict[str, Share]:
     return {n: Share(t * source.row_tokens, sizes.get(n, 0)) for n, t in tokens.items()}
 
 
+def _check_most(phase: Phase, dials: Dials, first: int) -> None:
+    """Refuse a phase that its source cannot fill; one that a controller may end is left alone."""
+    source = phase.source
+    if not (isinstance(source, Ending) and isinstance(source, Foreseen)) or phase.controllers:
+        return
+    asked = sum(share.tokens for share in _shares(phase, dials, first).values())
+    most = source.most * source.row_tokens
+    if asked > most:
+        raise DataError(
+            f"{asked:,.0f} tokens of sources that give {most:,.0f} at most: {asked - most:,.0f} "
+            "tokens short",
+            expected=f"a phase of at most {most:,.0f} tokens, the largest possible",
+            where=f"{phase.name}.steps",
+            write=f"steps=tokens({most:.12g}), a larger max_epochs, or more text",
+        )
+
+
 def _check_limits(recipe: Recipe, phase: Phase) -> None:
     if not isinstance(phase.source, Foreseen):
         return
@@ -143,14 +171,15 @@ def _check_limits(recipe: Recipe, phase: Phase) -> None:
                 f"token ids up to {ids - 1} in the data",
                 expected=f"at most {spec.vocabulary - 1}, the vocabulary of model '{name}'",
                 where=f"models.{name}.vocabulary",
-                write=f"vocabulary={ids}, or a store built with the model's tokenizer",
+                write=f"the model's own tokenizer: --tokenizer FOLDER; or vocabulary={ids} for a "
+                "fresh model",
             )
         if 0 < spec.positions < length:
             raise RecipeError(
                 f"rows of {length} tokens",
                 expected=f"at most {spec.positions}, the positions of model '{name}'",
                 where=f"models.{name}.positions",
-                write=f"length={spec.positions}, or positions={length} on the model",
+                write=f"--length {spec.positions}; or positions={length} for a fresh model",
             )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from types import FunctionType
 from typing import Any, Literal
 
+from thalweg.core.form import check_form
 from thalweg.core.protocols import Controller, Dial, ModelSpec, Monitor, Move, Schedule, Source
 from thalweg.core.time import Span, share
 from thalweg.core.tree import flatten
@@ -89,8 +90,8 @@ def check(recipe: Recipe) -> None:
     """Refuse a recipe that cannot run, before anything is built.
 
     Raises:
-        RecipeError: No phases or models, names used twice, a move names an unknown model, a batch
-            that is not a positive number of rows.
+        RecipeError: A part that is none of its kind, no phases or models, names used twice, a move
+            or monitor names an unknown model, a batch that is not a positive number of rows.
         ColumnError: A move needs a column that nothing before it makes, or counts rows in which it
             is only filled in.
         DialError: A number is not a number, or a plain function stands where a schedule belongs.
@@ -99,6 +100,7 @@ def check(recipe: Recipe) -> None:
     for path, value in places.items():
         holder, _, field = path.rpartition(".")
         _check_dial(path, value, places.get(holder), field)
+    check_form(recipe)
     _unique([phase.name for phase in recipe.phases], "phases", "Phase(name=...)")
     for name, spec in recipe.models.items():
         if isinstance(spec, CopyOf) and spec.model not in recipe.models:
@@ -158,6 +160,19 @@ def _check_phase(phase: Phase, models: Mapping[str, ModelSpec | CopyOf]) -> None
                     where=where,
                     write=did_you_mean(model, models),
                 )
+    _check_monitors(phase, models)
+
+
+def _check_monitors(phase: Phase, models: Mapping[str, ModelSpec | CopyOf]) -> None:
+    for monitor in phase.monitors:
+        measured = getattr(monitor, "model", None)
+        if isinstance(measured, str) and measured not in models:
+            raise RecipeError(
+                f"model '{measured}'",
+                expected="a model of the recipe",
+                where=f"{phase.name}.monitors.{type(monitor).__name__}",
+                write=did_you_mean(measured, models),
+            )
 
 
 def _models_of(move: Move) -> list[str]:

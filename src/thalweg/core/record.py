@@ -24,6 +24,7 @@ from thalweg.core.checkpoint import (
 from thalweg.core.dials import phase_length
 from thalweg.core.learner import Learner
 from thalweg.core.machine import memory_bytes
+from thalweg.core.names import called
 from thalweg.core.recipe import Recipe
 from thalweg.core.state import RunState
 from thalweg.core.time import Time
@@ -239,7 +240,7 @@ class RunFolder:
                 f"{name} cannot be written: {error}",
                 expected="room on the disk; what the last checkpoint covers is whole",
                 where=str(self.path),
-                write=f"make room, then: thalweg resume {self.path.name}",
+                write=f"make room, then: thalweg resume {called(self.path)}",
             ) from error
 
     def _lengths(self) -> dict[str, int]:

@@ -37,12 +37,12 @@ def batch_at(
     phase = recipe.phases[number]
     local = step - 1 - (state.run_step - state.step)
     length = phase_length(phase)[0]
-    if local < 0 or (length is not None and local >= length):
+    if step < 1 or local < 0 or (length is not None and local >= length):
         raise StateError(
             f"step {step}",
-            expected=f"a step of the phase '{phase.name}' that has been run",
+            expected="a step of the run, from 1 on",
             where=str(run),
-            write=f"--step {state.run_step}",
+            write=f"--step {max(1, state.run_step)}",
         )
     if not isinstance(phase.source, Foreseen):
         raise StateError(

@@ -26,7 +26,7 @@ from thalweg.core.learner import Learner
 from thalweg.core.loop import Bench, run
 from thalweg.core.machine import peak_flops
 from thalweg.core.moves import Learn
-from thalweg.core.names import finder
+from thalweg.core.names import called, finder
 from thalweg.core.plan import Plan, plan
 from thalweg.core.protocols import Foreseen
 from thalweg.core.recipe import Recipe, check, origin
@@ -195,7 +195,7 @@ def _with_checkpoint(error: Diverged, folder: Path) -> Diverged:
         error.given,
         expected=error.expected,
         where=error.where,
-        write=f"{error.write}; {last}: thalweg branch {folder.name} lr=...",
+        write=f"{error.write}; {last}: thalweg branch {called(folder)} lr=...",
     )
 
 
@@ -269,5 +269,5 @@ def _same_recipe(saved: Any, now: Mapping[str, Any], folder: Path) -> None:
             f"{path} = {is_now!r}{more}",
             expected=f"{was!r}, as when the checkpoint was written",
             where=str(folder / "recipe.json"),
-            write=f"put it back; or start a changed run: thalweg branch {folder.name} {path}=...",
+            write=f"put it back, or change a branch: thalweg branch {called(folder)} PATH=VALUE",
         )

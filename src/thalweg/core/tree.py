@@ -307,11 +307,22 @@ def _like(old: Any, new: Any, path: str) -> Any:
     if not fits:
         raise DialError(
             f"{path} = {new!r}",
-            expected=f"a value like the present one, {old!r}",
+            expected=f"a value like the present one, {_shown(old)}",
             where=path,
-            write=f"{path}={old!r}" if not _is_node(old) else f"a number, e.g. {path}=0.001",
+            write=f"a part in a recipe file; here its numbers: {path}.NAME=VALUE"
+            if _is_node(old) and not isinstance(old, Schedule)
+            else f"{path}=0.001"
+            if isinstance(old, Schedule)
+            else f"{path}={old!r}",
         )
     return new
+
+
+def _shown(value: Any) -> str:
+    """Return a value, or the kind of a part: all of its fields would fill the screen."""
+    return (
+        repr(value) if isinstance(value, Schedule) or not _is_node(value) else type(value).__name__
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -216,21 +216,32 @@ class World:
             dist.barrier()
 
     def save_tensors(self, tensors: dict[str, torch.Tensor], folder: Path) -> None:
-        """Write tensors as safetensors, each rank its own shards."""
+        """Write tensors as safetensors, each rank its own shards; one of two names once."""
         if self.main:
             folder.mkdir(parents=True, exist_ok=True)
         self.barrier()
+        once = _once(tensors)
         writer = HuggingFaceStorageWriter(
-            str(folder), fqn_to_index_mapping=_files(tensors), save_distributed=True
+            str(folder), fqn_to_index_mapping=_files(once), save_distributed=True
         )
         with _plainly():
-            save(tensors, storage_writer=writer, no_dist=self.size == 1)
+            save(once, storage_writer=writer, no_dist=self.size == 1)
 
     def load_tensors(self, tensors: dict[str, torch.Tensor], folder: Path) -> None:
         """Fill tensors in place from a folder that any number of ranks wrote."""
         reader = HuggingFaceStorageReader(str(folder))
         with _plainly():
-            load(tensors, storage_reader=reader, no_dist=self.size == 1)
+            load(_once(tensors), storage_reader=reader, no_dist=self.size == 1)
+
+
+def _once(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors without further names of the same memory: a head that is the embedding."""
+    found: dict[tuple[object, ...], str] = {}
+    for name, tensor in tensors.items():
+        own = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        alike = (own.data_ptr(), own.shape, own.stride()) if own.numel() else (name,)
+        found.setdefault(alike, name)
+    return {name: tensors[name] for name in found.values()}
 
 
 def _files(tensors: dict[str, torch.Tensor]) -> dict[str, int]:

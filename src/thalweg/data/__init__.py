@@ -6,7 +6,7 @@ score                a number for each document             lqs, regress, duplic
 select, orders       scores -> which documents, in which order
 ordered              a store -> rows of chosen documents
 weights              sizes, budget, utilities -> weights    medu, ledger
-mixture, selection   several sources -> one; its plan for another loader
+mixture, selection   several sources -> one; its plan for another loader   deficit
 cut, replay, markers row length as a dial; general text; tags
 count_grams, grams   frequent n-grams, and the longest that ends at each position
 biographies, lives   people who do not exist, to count what a model knows

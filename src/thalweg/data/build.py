@@ -30,6 +30,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from thalweg.core.names import home_folder
 from thalweg.data.encode import Job, Plain, Render, drafts, encode_part
 from thalweg.data.files import Segment, Sources, find_files, holds_tails, kind_of, plan_parts
 from thalweg.data.publish import publish
@@ -49,11 +50,6 @@ class Built(NamedTuple):
     train: Path
     held_out: Path | None
     tokenizer: Tokenizer
-
-
-def home_folder() -> Path:
-    """Return `$THALWEG_HOME`, or `./runs`."""
-    return Path(os.environ.get("THALWEG_HOME", "runs")).expanduser()
 
 
 def build(

@@ -11,6 +11,7 @@ row numbers, and each rank looks up its own.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 
 import numpy as np
 import torch
@@ -90,6 +91,11 @@ class Corpus:
     def windows(self) -> int:
         """Rows of one epoch."""
         return -(-self.size // self.length)
+
+    @property
+    def most(self) -> float:
+        """Most rows that it can give; infinite without `max_epochs`."""
+        return inf if self.max_epochs is None else int(self.max_epochs * self.windows)
 
     @property
     def vocabulary(self) -> int:

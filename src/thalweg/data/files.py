@@ -57,6 +57,8 @@ _RECORDS: dict[str, Kind] = {
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
+_STORES = (".npy", ".ds", ".bin", ".idx")
+"""Names of what datatrove, dolma, Megatron and numpy write: ids, not text."""
 _FEW_FILES = 200
 
 
@@ -151,6 +153,8 @@ def _files_of(source: str | Path) -> list[Path]:
         return hub_data_files(name, split or "train")
     path = Path(source).expanduser()
     if path.is_file():
+        if path.suffix in _STORES:
+            raise _stored(path)
         return [path]
     if path.is_dir():
         found = _saved_dataset(path) or [p for p in sorted(path.rglob("*")) if _readable(p, path)]
@@ -190,6 +194,15 @@ def _saved_dataset(folder: Path) -> list[Path]:
         return []
     listed = json.loads(state.read_text("utf-8")).get("_data_files", [])
     return [folder / entry["filename"] for entry in listed]
+
+
+def _stored(path: Path) -> DataError:
+    return DataError(
+        f"'{path.name}', which holds token ids",
+        expected="text, of which a store is made with a tokenizer of its own",
+        where=str(path.absolute()),
+        write=f"in Python, where such stores are read in place: Corpus('{path}', length=...)",
+    )
 
 
 def _nothing(source: str) -> DataError:

@@ -1,117 +1,29 @@
 """Several sources in one batch, at weights that may change at every step.
 
-Let w_s(i) be the normalised weight of source s when row i of the run is drawn. Keep
-owed_s = sum_{j<=i} w_s(j) - given_s. Row i goes to the source with the largest owed, ties to the
-first. So the counts follow the *integral* of the weights, whatever moves them: a schedule, a
-controller, a branch. Weights are integers that sum to 2^32 and so are their sums: nothing is
-rounded twice, and a resumed run cannot break a tie the other way.
-
-How far counts are from their targets, in rows: never a whole row too many. Too few by at most
-0.5, 0.83, 1.08, 1.28 for 2, 3, 4, 5 sources (H_n - 1, reached only by weights that react to every
-row); under constant, ramped or random weights at most about 1 has been seen for up to 100. Whole
-groups (`Rollouts`) come a group at a time, never a group too many; where one does not fit into the
-rows left of a batch, single rows of the others fill it and the group comes in the next.
+Which row goes to which source is the rule of `deficit`: counts follow the integral of the weights
+within about a row, whatever moves them: a schedule, a controller, a branch. Whole groups
+(`Rollouts`) come a group at a time.
 
 Where a row lacks a column of another source, it has the neutral value of the table of columns.
-
-Source: the rule of Megatron-LM's blended dataset, with its constant target w*i replaced by the
-integral. The bound is that of the cup game with the fullest cup emptied.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from math import gcd
-from typing import Any, NamedTuple, cast
+from math import gcd, inf
+from typing import Any
 
 import numpy as np
 
 from thalweg.core.batch import Batch
 from thalweg.core.join import Joined, check_columns, filled, joined
+from thalweg.core.plan import Ending
 from thalweg.core.protocols import Context, Dial, Foreseen, Source, State
 from thalweg.core.time import Time
+from thalweg.data.deficit import check_weights, share_rows, units
 from thalweg.data.rows import block_of, is_limited
 from thalweg.errors import DataError, DialError, RecipeError, StateError, did_you_mean
 
-__all__ = ["UNIT", "Mixture", "Shared", "share_rows", "units", "weights_at"]
-
-UNIT = 1 << 32
-"""What the integer weights sum to."""
-
-_NEVER = -(1 << 62)
-
-
-class Shared(NamedTuple):
-    """The outcome of `share_rows`."""
-
-    order: np.ndarray
-    """int64 [rows]: which source each row goes to."""
-    owed: list[int]
-    """Owed after the last row, in 1/2^32 rows; sums to 0."""
-
-
-def units(weights: Sequence[float], names: Sequence[str] | None = None) -> np.ndarray:
-    """Return the weights as integers that sum to 2^32, by largest remainder.
-
-    Args:
-        weights: [n], each >= 0 and finite, not all 0.
-        names: What to call them in an error.
-
-    Returns:
-        int64 [n], read-only; a weight of 0 stays 0.
-
-    Raises:
-        DialError: A weight is negative or not finite, or all are 0.
-
-    Example:
-        >>> (units([1, 1]) / UNIT).tolist()
-        [0.5, 0.5]
-    """
-    return _units(tuple(weights), tuple(names or map(str, range(len(weights)))))
-
-
-def share_rows(
-    weights: np.ndarray,
-    owed: Sequence[int],
-    rows: int,
-    room: Sequence[int],
-    blocks: Sequence[int] | None = None,
-) -> Shared:
-    """Give rows to sources by the largest-deficit rule.
-
-    A source without room gets nothing; its weight goes to the others in their proportions.
-
-    Args:
-        weights: int64 [n], summing to 2^32; see `units`.
-        owed: [n], in 1/2^32 rows: what each source is owed so far.
-        rows: Rows to give.
-        room: [n], rows each source can still give.
-        blocks: [n], rows that each source gives at a time; None: 1 each.
-
-    Raises:
-        DataError: No source with weight has room left, or blocks do not fill the rows.
-
-    Example:
-        >>> share_rows(units([2, 1]), [0, 0], 6, [9, 9]).order.tolist()
-        [0, 1, 0, 0, 1, 0]
-    """
-    left, debt, order = list(room), list(owed), list[int]()
-    sizes = [1] * len(left) if blocks is None else list(blocks)
-    flow, shut = weights.tolist(), any(has < size for has, size in zip(left, sizes, strict=True))
-    if shut:
-        flow = _open_only(weights, left, sizes, debt)
-    while len(order) < rows:
-        debt = [one + more for one, more in zip(debt, flow, strict=True)]
-        best = debt.index(max(debt))
-        if sizes[best] > 1:
-            best = _fitting(debt, flow, sizes, rows - len(order), best)
-            debt = [d + (sizes[best] - 1) * f for d, f in zip(debt, flow, strict=True)]
-        debt[best] -= sizes[best] * UNIT
-        order += [best] * sizes[best]
-        left[best] -= sizes[best]
-        if left[best] < sizes[best] and len(order) < rows:
-            flow = _open_only(weights, left, sizes, debt)
-    return Shared(np.array(order, np.int64), [0 if one < _NEVER // 2 else one for one in debt])
+__all__ = ["Mixture", "weights_at"]
 
 
 @dataclass(frozen=True)
@@ -172,11 +84,17 @@ class Mixture:
             for name, size in zip(self._leaves(key), source.sizes.values(), strict=True)
         }
 
+    @property
+    def most(self) -> float:
+        """Most rows of all its sources together; infinite as soon as one has no limit."""
+        return sum(s.most if isinstance(s, Ending) else inf for s in self.sources.values())
+
     def shares(self, time: Time) -> Mapping[str, np.ndarray]:
         """Return the planned share of each name, in the shape of `time.step`; none runs out."""
+        _check_sources(self.sources)
         weights = weights_at(self.weights, time, tuple(self.sources))
         stacked = np.stack(np.broadcast_arrays(time.step, *weights.values())[1:])
-        _check_all(stacked, tuple(self.sources))
+        check_weights(stacked, tuple(self.sources))
         planned: dict[str, np.ndarray] = {}
         for (key, source), share in zip(
             self.sources.items(), stacked / stacked.sum(0), strict=True
@@ -283,90 +201,29 @@ def weights_at(weights: Dial, time: Time, names: tuple[str, ...]) -> Mapping[str
         names: Of the sources.
 
     Raises:
-        DialError: Weights of other names.
+        DialError: Weights of other names, or one that is no number.
     """
     found = weights(time) if callable(weights) else weights
     if not isinstance(found, Mapping) or set(found) != set(names):
         raise _wrong_names(found, names)
-    return {name: found[name](time) if callable(found[name]) else found[name] for name in names}
-
-
-def _check_all(weights: np.ndarray, names: tuple[str, ...]) -> None:
-    """Refuse weights [n, ...] that are negative, not finite, or all zero at any moment."""
-    bad = ~np.isfinite(weights).all(0) | (weights < 0).any(0) | ~(weights > 0).any(0)
-    if np.any(bad):
-        place = int(np.flatnonzero(np.atleast_1d(bad))[0])
-        shown = weights.reshape(len(names), -1)[:, place].tolist()
-        raise DialError(
-            f"weights {dict(zip(names, shown, strict=True))}"
-            + (f" at planned step {place}" if weights.ndim > 1 else ""),
-            expected="numbers that are finite and >= 0, at least one above 0",
-            where="Mixture.weights",
-            write="{" + ", ".join(f"'{name}': 1.0" for name in names) + "}",
-        )
+    values = {n: found[n](time) if callable(found[n]) else found[n] for n in names}
+    if any(np.asarray(value).dtype.kind not in "iuf" for value in values.values()):
+        raise _wrong_names(found, names)
+    return values
 
 
 def _wrong_names(found: object, names: tuple[str, ...]) -> DialError:
-    if not isinstance(found, Mapping):
-        given, hint = f"weights {found!r}", ""
+    if isinstance(found, Mapping) and set(found) != set(names):
+        hints = (f"; for '{n}' {did_you_mean(str(n), names)}" for n in found if n not in names)
+        given, hint = f"weights for {[str(name) for name in found]}", "".join(hints)
     else:
-        extra = [str(name) for name in found if name not in names]
-        given = f"weights for {[str(name) for name in found]}"
-        hint = "".join(f"; for '{name}' {did_you_mean(name, names)}" for name in extra)
+        given, hint = f"weights {found!r}", ""
     return DialError(
         given,
-        expected=f"one weight for each source: {list(names)}",
+        expected=f"one number or schedule for each source: {list(names)}",
         where="Mixture.weights",
         write="{" + ", ".join(f"'{name}': 1.0" for name in names) + "}" + hint,
     )
-
-
-@lru_cache(maxsize=4096)
-def _units(weights: tuple[float, ...], names: tuple[str, ...]) -> np.ndarray:
-    _check_all(np.array(weights, float), names)
-    largest = max(weights)
-    scaled = [weight / largest for weight in weights]
-    total = sum(scaled)
-    exact = [weight / total * UNIT for weight in scaled]
-    whole = [int(x) for x in exact]
-    by_rest = sorted(range(len(exact)), key=lambda s: (whole[s] - exact[s], s))
-    by_rest = [s for s in by_rest if weights[s] > 0]
-    for turn in range(UNIT - sum(whole)):
-        whole[by_rest[turn % len(by_rest)]] += 1
-    out = np.array(whole, np.int64)
-    out.flags.writeable = False
-    return out
-
-
-def _fitting(debt: list[int], flow: list[int], sizes: Sequence[int], rows: int, best: int) -> int:
-    """Return the source that is owed most of those whose block fits into the rows left."""
-    if sizes[best] <= rows:
-        return best
-    fits = [s for s, size in enumerate(sizes) if size <= rows and flow[s] > 0]
-    if not fits:
-        raise DataError(
-            f"{rows} rows left for sources that give {list(sizes)} rows at a time",
-            expected="a batch that whole groups fill, or a source with weight for single rows",
-            where="Mixture",
-            write="rows that are a multiple of the group",
-        )
-    return max(fits, key=lambda source: debt[source])
-
-
-def _open_only(
-    weights: np.ndarray, room: Sequence[int], sizes: Sequence[int], debt: list[int]
-) -> list[int]:
-    """Shut sources without room: mark them in `debt`, return the weights of the others."""
-    has_room = np.array(room) >= np.array(sizes)
-    if not (weights * has_room).any():
-        raise DataError(
-            "no rows left: every source with a weight above 0 has given all its epochs",
-            expected="at least one source with rows left",
-            where="Mixture",
-            write="fewer steps or rows, a larger max_epochs on a source, or max_epochs=None",
-        )
-    debt[:] = [one if open else _NEVER for one, open in zip(debt, has_room, strict=True)]
-    return cast(list[int], units((weights * has_room).astype(float).tolist()).tolist())
 
 
 def _check_sources(sources: Mapping[str, Source]) -> None:

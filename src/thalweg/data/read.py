@@ -222,7 +222,9 @@ def _lacking(field: str, known: Sequence[str], where: str) -> NoReturn:
         f"a record without the field '{field}'; it has: {', '.join(sorted(known)) or 'nothing'}",
         expected=f"a field '{field}' in every record",
         where=where,
-        write=f"field='...': {did_you_mean(field, known)}" if known else "a record with text",
+        write=f"--field NAME (in Python field='NAME'): {did_you_mean(field, known)}"
+        if known
+        else "a record with text",
     )
 
 

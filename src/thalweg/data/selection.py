@@ -19,7 +19,8 @@ import numpy as np
 
 from thalweg.core.protocols import Dial
 from thalweg.core.time import Time
-from thalweg.data.mixture import share_rows, units, weights_at
+from thalweg.data.deficit import share_rows, units
+from thalweg.data.mixture import weights_at
 from thalweg.data.order import shuffled
 from thalweg.errors import DialError
 

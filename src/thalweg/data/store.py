@@ -20,9 +20,11 @@ import hashlib
 import json
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +38,11 @@ __all__ = ["STORE_VERSION", "Store", "open_store"]
 STORE_VERSION = 1
 """Version of the layout above."""
 
+WHOLE = 256 << 20
+"""Bytes of ids up to which every byte of a store is held against its fingerprint when it is opened;
+of larger ones, the sizes of the files."""
+
+_DAMAGED = "build(...) again from the text: this store is damaged"
 _COPY = "copy both files again: one is cut off, or they do not belong together"
 _WIDTHS = {2: "<u2", 4: "<u4", 8: "<u8"}
 """Bytes of a token -> its type, where the layout does not say it."""
@@ -147,12 +154,16 @@ def _open(path: str, _changed: int) -> Store:
 
 def _missing(place: Path) -> DataError:
     beside = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
+    near = did_you_mean(place.name, beside)
+    again = "the folder put back, or the same text built again: it comes to the same place"
     text = place.is_dir()
     return DataError(
         f"a folder without store.json: {place.name}" if text else f"no store: '{place}'",
         expected="a token store",
         where=str(place.absolute()),
-        write=f"build('{place}') to make one" if text else did_you_mean(place.name, beside),
+        write=f"build('{place}') to make one"
+        if text
+        else again + f"; {near}" * near.startswith("did you"),
     )
 
 
@@ -164,7 +175,7 @@ def _open_own(folder: Path) -> Store:
             f"a store.json that is not JSON: {error}",
             expected="the index that build(...) writes",
             where=str(folder / "store.json"),
-            write="build(...) again from the text: this store is damaged",
+            write=_DAMAGED,
         ) from error
     if index.get("version") != STORE_VERSION:
         raise DataError(
@@ -175,11 +186,16 @@ def _open_own(folder: Path) -> Store:
         )
     count = int(index["tokens"])
     flags = folder / "learned.bin"
+    tokens = _mapped(folder / "tokens.bin", np.dtype(index["dtype"]), count)
+    documents = _mapped(folder / "documents.bin", np.dtype("<i8"), int(index["documents"]) + 1)
+    learned = _mapped(flags, np.dtype("u1"), count) if index["learned"] else None
+    if tokens.nbytes <= WHOLE:
+        _check_bytes(folder, index, tokens, learned, documents)
     return Store(
         path=folder,
-        tokens=_mapped(folder / "tokens.bin", np.dtype(index["dtype"]), count),
-        documents=_mapped(folder / "documents.bin", np.dtype("<i8"), int(index["documents"]) + 1),
-        learned=_mapped(flags, np.dtype("u1"), count) if index["learned"] else None,
+        tokens=tokens,
+        documents=documents,
+        learned=learned,
         end_id=int(index["end_id"]),
         vocabulary=int(index["vocabulary"]),
         fingerprint=str(index["fingerprint"]),
@@ -187,12 +203,32 @@ def _open_own(folder: Path) -> Store:
     )
 
 
+def _check_bytes(
+    folder: Path,
+    index: Mapping[str, Any],
+    tokens: np.ndarray,
+    learned: np.ndarray | None,
+    documents: np.ndarray,
+) -> None:
+    """Refuse files that do not hold what was built; `publish` takes the digest in this order."""
+    digest = hashlib.blake2b(str(index["tokenizer"]).encode(), digest_size=16)
+    for part in (tokens, *([] if learned is None else [learned]), documents[:-1]):
+        digest.update(part.data)
+    if digest.hexdigest() != index["fingerprint"]:
+        raise DataError(
+            f"a store whose bytes have the digest {digest.hexdigest()}",
+            expected=f"{index['fingerprint']}, as when it was built",
+            where=str(folder),
+            write=_DAMAGED,
+        )
+
+
 def _mapped(
     file: Path,
     dtype: np.dtype[np.generic],
     count: int,
     offset: int = 0,
-    write: str = "build(...) again from the text: this store is damaged",
+    write: str = _DAMAGED,
 ) -> np.ndarray:
     size = file.stat().st_size if file.is_file() else -1
     if size < offset + count * dtype.itemsize or (offset == 0 and size != count * dtype.itemsize):

@@ -232,6 +232,13 @@ def load_tokenizer(spec: str | Path) -> Tokenizer:
             where="load_tokenizer",
             write="build(sources, tokenizer='bpe:4096'), or train_bpe(texts, 4096)",
         )
+    if path.is_absolute() and not path.is_dir():
+        raise DataError(
+            f"no tokenizer: '{text}'",
+            expected="a folder with tokenizer.json, or that file",
+            where=text,
+            write="the folder put back, or the text built again: it comes to the same place",
+        )
     from thalweg.data.hub import hub_tokenizer  # transformers: only when asked for
 
     raw, config = hub_tokenizer(text, is_folder=path.is_dir())

@@ -14,6 +14,7 @@ trades utility against risk differently.
 Tokens, not documents: give sizes and budget in the unit that a mixture draws in.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -220,14 +221,14 @@ def _caps(sizes: Mapping[str, float], budget: float, epochs: float) -> np.ndarra
                 where="the weights of a mixture",
                 write="budget=2e9, epochs=4",
             )
-    most = epochs * float(size_S.sum())
+    most, least = epochs * float(size_S.sum()), budget / float(size_S.sum())
     if most < budget * (1 - 1e-12):
         raise RecipeError(
             f"a budget of {budget:g} tokens from {len(size_S)} sources of {size_S.sum():g} tokens "
             f"together, {epochs:g} epochs each at most: {budget - most:g} tokens short",
             expected=f"a budget of at most {most:g} tokens, the largest possible",
             where="the weights of a mixture",
-            write=f"budget={most:.6g}, or epochs={budget / float(size_S.sum()):.4g}, or more data",
+            write=f"budget={most:.12g}, or epochs={math.ceil(1000 * least) / 1000:g}, or more data",
         )
     return epochs * size_S / budget
 

@@ -7,6 +7,7 @@ annealing, multipower   the laws                                             Ann
 convex, boundlaw        the last-iterate bound, transfer and extension       optimal_base_rate ...
 design, choose          the best schedule under a law; which law             optimise rank
 scaling, power, sparsity, capacity, extrapolate  laws over whole runs and metrics
+sizes                   one law for models of several sizes    fit_sizes
 store, verbs            fits as JSON; what the command line does
 planner, posterior      plans from past runs, with what is known beforehand
 pilots, runs, prediction  the cheapest past runs; their curves; what was predicted
@@ -46,8 +47,9 @@ from thalweg.laws.scaling import (
     fit_kaplan_size,
     fit_kaplan_steps,
 )
+from thalweg.laws.sizes import FittedSizes, fit_sizes
 from thalweg.laws.sparsity import Sparsity, fit_sparsity
-from thalweg.laws.store import from_json, load, save, to_json
+from thalweg.laws.store import from_json, load, save, sizes_from_json, to_json
 
 __all__ = [
     "AnnealingLaw",
@@ -64,6 +66,7 @@ __all__ = [
     "Errors",
     "Extension",
     "Fitted",
+    "FittedSizes",
     "Forecast",
     "Kaplan",
     "LawWarning",
@@ -90,6 +93,7 @@ __all__ = [
     "fit_kaplan_size",
     "fit_kaplan_steps",
     "fit_power_rate",
+    "fit_sizes",
     "fit_sparsity",
     "forecast",
     "from_json",
@@ -102,6 +106,7 @@ __all__ = [
     "rank",
     "read",
     "save",
+    "sizes_from_json",
     "to_json",
     "transfer_rate",
     "trend",

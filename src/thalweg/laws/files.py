@@ -2,13 +2,13 @@
 
 Known layouts: a run folder of this package; one row a step with columns for step, loss and rate
 under their usual names (W&B history exports, `pandas.to_csv`, any JSON lines); a W&B panel export
-(`Step`, `run - train/loss`, `... __MIN`); a TensorBoard scalar (`Wall time, Step, Value`, or JSON
-triples), whose rates are then a second file; the `trainer_state.json` of transformers.
+(`Step`, `run - train/loss`, `... __MIN`), of one run or several; a TensorBoard scalar
+(`Wall time, Step, Value`, or JSON triples), whose rates are then a second file; the
+`trainer_state.json` of transformers.
 
 An empty cell is a value that was not logged; a NaN is a NaN and an error.
 """
 
-import csv
 import json
 import math
 import warnings
@@ -22,17 +22,16 @@ from numpy.typing import NDArray
 
 from thalweg.errors import DataError, did_you_mean
 from thalweg.laws.curve import Curve, LawWarning, Origin
+from thalweg.laws.tables import SKIPPED, Row, columns_of, of_run, rows_of, runs_in
 
-__all__ = ["origin_of", "rates_between", "read"]
+__all__ = ["origin_of", "rates_between", "read", "read_all"]
 
 Floats = NDArray[np.float64]
-Row = Mapping[str, object]
 
 STEP = ("step", "_step", "iter", "iteration", "global_step", "num_updates", "update", "steps")
 LOSS = ("loss", "train_loss", "training_loss", "val_loss", "valid_loss", "validation_loss",
         "eval_loss", "test_loss", "value")  # fmt: skip
 RATE = ("lr", "learning_rate", "learningrate", "value")
-SKIPPED = ("__MIN", "__MAX", "__step", "_step__MIN", "_step__MAX")
 LATE = 3
 """Rates that start later than this many logging intervals leave an unknown warmup."""
 
@@ -53,6 +52,7 @@ def read(
     warmup: int | None = None,
     origin: Origin | None = None,
     name: str | None = None,
+    run: str | None = None,
 ) -> Curve:
     r"""Read one curve.
 
@@ -63,7 +63,8 @@ def read(
         step: Column of the step numbers.
         warmup: Steps of a straight warmup before the first logged rate.
         origin: What the run was made with; a run folder says it by itself.
-        name: How tables call the curve; the file's name if left out.
+        name: How tables call the curve; the run's or the file's name if left out.
+        run: Which run, of an export that holds several.
 
     Raises:
         DataError: The file cannot be read, a column is missing or one of several, or the curve
@@ -78,14 +79,54 @@ def read(
         ('run', [5.0, 4.5, 4.25], [0.1, 0.1, 0.05])
     """
     path = Path(path)
-    rows, known = _rows(path), origin or _origin_of(path)
-    columns = sorted({key for row in rows for key in row})
+    rows, known = rows_of(path), origin or _origin_of(path)
+    rows = rows if run is None else of_run(rows, run, path)
+    columns = columns_of(rows)
     at = _column(columns, step, STEP, "step", path)
     losses = _series(rows, at, _column(columns, loss, LOSS, "loss", path), path)
-    title = name or (path.name if path.is_dir() else path.stem)
+    title = name or run or (path.name if path.is_dir() else path.stem)
     last = int(losses.steps.max(initial=0))
-    rates = _rates(path, rows, columns, at, lr, last, warmup)
+    rates = _rates(path, rows, columns, at, lr, last, warmup, run)
     return Curve(name=title, steps=losses.steps, loss=losses.values, lr=rates, origin=known)
+
+
+def read_all(
+    path: str | Path,
+    *,
+    loss: str | None = None,
+    lr: str | float | None = None,
+    step: str | None = None,
+    warmup: int | None = None,
+    origin: Origin | None = None,
+) -> list[Curve]:
+    r"""Read every run of a file: several of a W&B panel export, one of any other.
+
+    Args:
+        path: As in `read`.
+        loss: As in `read`.
+        lr: As in `read`; a second panel export has the rates of the same runs.
+        step: As in `read`.
+        warmup: As in `read`.
+        origin: As in `read`.
+
+    Raises:
+        DataError: As `read`.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "panel.csv"
+        >>> _ = file.write_text("Step,a - loss,b - loss\n0,5.0,6.0\n1,4.5,5.5\n")
+        >>> [(curve.name, curve.loss.tolist()) for curve in read_all(file, lr=1e-3)]
+        [('a', [5.0, 4.5]), ('b', [6.0, 5.5])]
+    """
+    path = Path(path)
+    runs = runs_in(columns_of(rows_of(path))) if not path.is_dir() else ()
+    if loss is not None and any(loss.startswith(f"{run} - ") for run in runs):
+        runs = ()
+    return [
+        read(path, loss=loss, lr=lr, step=step, warmup=warmup, origin=origin, run=run)
+        for run in (runs if len(runs) > 1 else (None,))
+    ]
 
 
 def rates_between(steps: Sequence[float], rates: Sequence[float], count: int) -> Floats:
@@ -113,52 +154,6 @@ def rates_between(steps: Sequence[float], rates: Sequence[float], count: int) ->
     return np.asarray(np.interp(np.arange(count), at, value), dtype=np.float64)
 
 
-def _rows(path: Path) -> list[Row]:
-    file = path / "history.jsonl" if path.is_dir() else path
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(
-            f"{file} cannot be read: {problem}",
-            expected="a CSV, JSON or JSON-lines file, or a run folder",
-            where=str(path),
-            write="the path of a file that exists",
-        ) from problem
-    rows = _parse(text, file)
-    if not rows:
-        raise DataError(
-            f"{file} has no rows", expected="one row a step", where=str(path), write="a logged run"
-        )
-    return rows
-
-
-def _parse(text: str, file: Path) -> list[Row]:
-    kind = file.suffix.lower()
-    if kind in (".csv", ".tsv", ".txt"):
-        return list(csv.DictReader(text.splitlines(), delimiter="\t" if kind == ".tsv" else ","))
-    try:
-        if kind == ".json":
-            return _from_json(json.loads(text))
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (json.JSONDecodeError, TypeError, AttributeError, IndexError) as problem:
-        raise DataError(
-            f"{file.name} is no table: {problem}",
-            expected="JSON lines with one object a line, or a JSON list of rows",
-            where=str(file),
-            write="the export as CSV, or one JSON object a line",
-        ) from problem
-
-
-def _from_json(whole: Any) -> list[Row]:
-    rows = whole["log_history"] if isinstance(whole, dict) and "log_history" in whole else whole
-    if isinstance(rows, dict):  # columns
-        keys = list(rows)
-        return [dict(zip(keys, values, strict=True)) for values in zip(*rows.values(), strict=True)]
-    if rows and isinstance(rows[0], list):  # TensorBoard: [wall time, step, value]
-        return [{"step": row[1], "value": row[2]} for row in rows]
-    return [row for row in rows if isinstance(row, dict)]
-
-
 def _column(
     columns: Sequence[str], given: str | None, known: Sequence[str], what: str, path: Path
 ) -> str:
@@ -181,7 +176,7 @@ def _column(
         f"columns for the {what}: {said}",
         expected=f"one column with the {what}" + (f" named {given!r}" if given else ""),
         where=str(path),
-        write=f"{what}='NAME' ({hint})",
+        write=f"--{what} NAME (in Python {what}='NAME'): {hint}",
     )
 
 
@@ -223,13 +218,15 @@ def _rates(
     lr: str | float | None,
     last: int,
     warmup: int | None,
+    run: str | None = None,
 ) -> Floats:
     if isinstance(lr, int | float) or (isinstance(lr, str) and _is_number(lr)):
         return _before(Series(np.zeros(1), np.array([float(lr)])), last + 1, warmup, path)
     if isinstance(lr, str) and lr not in columns and Path(lr).is_file():
         other = Path(lr)
-        rows = _rows(other)
-        columns = sorted({key for row in rows for key in row})
+        rows = rows_of(other)
+        rows = rows if run is None else of_run(rows, run, other)
+        columns = columns_of(rows)
         step, lr, path = _column(columns, None, STEP, "step", other), None, other
         known: tuple[str, ...] = RATE
     else:
@@ -239,7 +236,8 @@ def _rates(
             "no learning rate",
             expected="a column such as lr or learning_rate: a law needs the rate of every step",
             where=f"{path}, columns " + ", ".join(columns[:12]),
-            write="lr='COLUMN', lr='other-export.csv', or lr=3e-4 for a constant rate",
+            write="--lr COLUMN, --lr other-export.csv, or --lr 3e-4 for a constant rate (in Python "
+            "lr=3e-4)",
         )
     series = _series(rows, step, _rate_column(columns, lr, known, path), path)
     order = np.argsort(series.steps, kind="stable")
@@ -266,7 +264,7 @@ def _before(series: Series, count: int, warmup: int | None, path: Path) -> Float
             bad,
             expected="finite rates",
             where=str(path),
-            write="lr='COLUMN' with the rate of the optimizer",
+            write="--lr COLUMN (in Python lr=...) with the rate of the optimizer",
         )
     rates = rates_between(series.steps.tolist(), series.values.tolist(), count)
     first = int(series.steps[0])
@@ -279,7 +277,7 @@ def _before(series: Series, count: int, warmup: int | None, path: Path) -> Float
         warnings.warn(
             LawWarning(
                 f"{path}: rates are known from step {first} on; before it the first one is "
-                "assumed. Write warmup=STEPS for a warmup, or warmup=0 to silence this"
+                "assumed. Write --warmup STEPS (in Python warmup=) for a warmup, 0 for none"
             ),
             stacklevel=5,
         )
@@ -331,7 +329,7 @@ def _texts_of(tree: object) -> str | None:
 
 def _batch_tokens(path: Path) -> float | None:
     last: dict[str, Any] = {}
-    for row in _rows(path):
+    for row in rows_of(path):
         last = dict(row)
     tokens, step = last.get("tokens"), last.get("step")
     return float(tokens) / float(step) if tokens and step else None

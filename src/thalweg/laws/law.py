@@ -14,7 +14,7 @@ from thalweg.laws.rates import JUMP, blocks
 from thalweg.laws.record import Record, check_curves, check_use, record_of
 from thalweg.laws.solve import DELTA, Columns, Prior, minimise
 
-__all__ = ["Band", "CurveLaw", "Fitted", "evaluate", "fit", "stretch"]
+__all__ = ["Band", "CurveLaw", "Fitted", "evaluate", "fit", "scatter", "stretch"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -221,7 +221,7 @@ def fit(
     thin = [curve.thinned(POINTS) for curve in curves]
     features = [law.features(curve.lr, curve.steps) for curve in thin]
     loss_J = np.concatenate([curve.loss for curve in thin])
-    delta = delta if delta is not None else max(DELTA, _noise(thin))
+    delta = delta if delta is not None else max(DELTA, scatter(thin))
     found = minimise(
         lambda shape: _stack([law.columns(some, shape) for some in features]),
         loss_J,
@@ -293,7 +293,7 @@ def _stack(parts: Sequence[Columns]) -> Columns:
     )
 
 
-def _noise(curves: Sequence[Curve]) -> float:
+def scatter(curves: Sequence[Curve]) -> float:
     """Return the scatter of log losses, from second differences; jumps hardly count."""
     bends = [np.diff(np.log(curve.loss), 2) for curve in curves if len(curve) > 2]
     every = np.abs(np.concatenate(bends)) if bends else np.zeros(1)

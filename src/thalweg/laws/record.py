@@ -14,6 +14,8 @@ __all__ = ["Record", "check_curves", "check_use", "object_to", "record_of"]
 
 HOLD = 0.1
 """A curve that holds one rate for this share of its steps is not one smooth decay."""
+FALLEN = 0.99
+"""A rate that ends below this share of its peak has fallen."""
 FAR = 10.0
 """A peak, batch or model this many times away from the record is refused."""
 SAME = 1.02
@@ -80,7 +82,10 @@ def check_curves(
                 where=", ".join(curve.name for curve in curves),
                 write=f"one fit for each {name}",
             )
-    if len(curves) == 1 and not _holds(curves[0]):
+    if not any(curve.lr[-1] < FALLEN * curve.lr.max() for curve in curves):
+        text = "no rate falls, so what a decay gives is not known; add a run with a decay"
+        warnings.warn(LawWarning(f"{', '.join(c.name for c in curves)}: {text}"), stacklevel=3)
+    if len({curve.lr.tobytes() for curve in curves}) == 1 and not _holds(curves[0]):
         object_to(
             RecipeError(
                 "one smooth decay and nothing else",
@@ -156,7 +161,7 @@ def _outside(what: str, given: str, record: str, write: str) -> RecipeError:
         f"{what} {given}",
         expected=f"near the {record} this law was fitted on",
         where="the record of the fit",
-        write=f"{write}; or elsewhere='warn' to use it all the same",
+        write=f"{write}; or --elsewhere warn to use it all the same",
     )
 
 

@@ -14,10 +14,11 @@ from thalweg.laws.boundlaw import BoundLaw
 from thalweg.laws.choose import Errors, cross_validate, errors_of
 from thalweg.laws.curve import Curve, Origin
 from thalweg.laws.design import optimise
-from thalweg.laws.files import read
-from thalweg.laws.law import CurveLaw, fit
+from thalweg.laws.files import read, read_all
+from thalweg.laws.law import CurveLaw, Fitted, fit
 from thalweg.laws.multipower import MultiPowerLaw
 from thalweg.laws.rates import Effective, cosine, warmup_hold_decay
+from thalweg.laws.sizes import GROWTHS, FittedSizes, fit_sizes, sized, sizes_of
 from thalweg.laws.store import load, save
 
 __all__ = [
@@ -45,6 +46,8 @@ LAWS: Mapping[str, Callable[[float], CurveLaw]] = {
     "convex-bound": lambda decay: BoundLaw(),
 }
 """From a name and the weight decay of the runs to a law."""
+Rates = str | float | Sequence[str | float] | None
+"""Column, file or number; one for all files, or one for each."""
 USUAL_DECAY = 0.1
 ROWS = 12
 """Rows of a printed prediction."""
@@ -88,38 +91,48 @@ def fit_files(
     out: str | Path,
     law: str = "effective",
     loss: str | None = None,
-    lr: str | float | None = None,
+    lr: Rates = None,
+    step: str | None = None,
     warmup: int | None = None,
     since: int = 0,
     origin: Origin | None = None,
+    parameters: Sequence[float] = (),
     one_decay: Literal["refuse", "warn"] = "refuse",
 ) -> Answer:
-    """Fit a law to curves in files and write it as JSON.
+    """Fit a law to curves in files and write it as JSON; models of several sizes share one law.
 
     Args:
         paths: CSV, JSON, JSON-lines files or run folders, as `read` takes them.
         out: File for the fit.
         law: One of LAWS.
         loss: Column of the losses.
-        lr: Column of the rates, another file, or a number.
+        lr: Column of the rates, another file, or a number; one for all or one a file.
+        step: Column of the step numbers.
         warmup: Steps of a straight warmup before the first logged rate.
         since: Measurements before this step are left out; a law does not know the first steps.
         origin: What the runs were made with, where the files do not say.
+        parameters: Of the models without embeddings, where the files do not say: one number a
+            file, or one for all.
         one_decay: What to do with one smooth decay alone.
     """
-    curves = _curves(paths, loss, lr, warmup, since, origin)
+    curves = sized(_curves(paths, loss, lr, step, warmup, since, origin), parameters)
     which = law_named(law, curves)
-    fitted = fit(which, curves, one_decay=one_decay)
+    several = len(sizes_of(curves)) > 1
+    fitted = fit_sizes(which, curves) if several else fit(which, curves, one_decay=one_decay)
     file = save(fitted, out)
-    lines = [f"{which.name} ({law}) on {len(curves)} curves, {fitted.record.points} measurements"]
-    spread = np.sqrt(np.maximum(np.diag(fitted.covariance), 0.0))
-    for name, error in zip((*which.coefficients, *which.shapes), spread, strict=True):
-        lines.append(f"  {name:10s} {fitted.values[name]:12.5g}   +- {100 * error:.2g} %")
+    count = f"{len(curves)} curve{'s' * (len(curves) > 1)}"
+    lines = [f"{which.name} ({law}) on {count}, {fitted.record.points} measurements"]
+    lines += _numbers(fitted)
     lines.append(
         f"  mean error {fitted.error:.4f} nats on these curves; on unseen ones ask compare"
     )
     lines.append(
-        f"  for peaks near {fitted.record.lowest_peak:g} to {fitted.record.highest_peak:g}"
+        "  for peaks near "
+        + " to ".join(
+            dict.fromkeys(
+                f"{peak:g}" for peak in (fitted.record.lowest_peak, fitted.record.highest_peak)
+            )
+        )
     )
     lines.append(f"written to {file}")
     return Answer("\n".join(lines), file)
@@ -136,6 +149,7 @@ def predict_file(
     shape: Literal["wsd", "cosine"] = "wsd",
     floor: float = 0.0,
     level: float = 0.9,
+    parameters: float | None = None,
     out: str | Path | None = None,
     elsewhere: Literal["refuse", "warn"] = "refuse",
 ) -> Answer:
@@ -151,10 +165,12 @@ def predict_file(
         shape: `wsd`: hold, then a line to the floor; `cosine`.
         floor: Final rate as a share of the peak.
         level: Share of measurements that should lie in the interval.
+        parameters: Size of the model, for a fit over several sizes.
         out: A CSV with step, lr, loss, low, high.
         elsewhere: What to do where the record does not reach.
     """
-    fitted = load(path)
+    fitted = load(path, parameters=parameters, elsewhere=elsewhere)
+    _check_schedule(steps, peak, warmup, decay, floor, level)
     if schedule is not None:
         lr = read(schedule, name=str(schedule)).lr
     elif steps is not None:
@@ -190,6 +206,7 @@ def optimise_file(
     warmup: int = 0,
     floor: float = 0.0,
     family: Literal["cooldown", "free"] = "cooldown",
+    parameters: float | None = None,
     out: str | Path | None = None,
     elsewhere: Literal["refuse", "warn"] = "refuse",
 ) -> Answer:
@@ -202,10 +219,12 @@ def optimise_file(
         warmup: Steps of the rise.
         floor: Final rate as a share of the peak.
         family: `cooldown` or `free`.
+        parameters: Size of the model, for a fit over several sizes.
         out: A CSV with step and lr.
         elsewhere: What to do where the record does not reach.
     """
-    fitted = load(path)
+    fitted = load(path, parameters=parameters, elsewhere=elsewhere)
+    _check_schedule(steps, peak, warmup, 0, floor)
     best = optimise(
         fitted, steps, peak=peak, warmup=warmup, floor=floor, family=family, elsewhere=elsewhere
     )
@@ -233,7 +252,8 @@ def compare_files(
     laws: Sequence[str] = tuple(LAWS),
     held: Sequence[str | Path] = (),
     loss: str | None = None,
-    lr: str | float | None = None,
+    lr: Rates = None,
+    step: str | None = None,
     warmup: int | None = None,
     since: int = 0,
     origin: Origin | None = None,
@@ -246,12 +266,13 @@ def compare_files(
         held: Curves to predict; without them each curve of `paths` is predicted from the others.
         loss: As in fit_files.
         lr: As in fit_files.
+        step: As in fit_files.
         warmup: As in fit_files.
         since: As in fit_files.
         origin: As in fit_files.
     """
-    curves = _curves(paths, loss, lr, warmup, since, origin)
-    unseen = _curves(held, loss, lr, warmup, since, origin)
+    curves = _curves(paths, loss, lr, step, warmup, since, origin)
+    unseen = _curves(held, loss, lr, step, warmup, since, origin)
     rows = []
     for name in laws:
         law = law_named(name, curves)
@@ -276,13 +297,82 @@ def _table(rows: Sequence[tuple[str, Errors]]) -> list[str]:
 def _curves(
     paths: Sequence[str | Path],
     loss: str | None,
-    lr: str | float | None,
+    lr: Rates,
+    step: str | None,
     warmup: int | None,
     since: int,
     origin: Origin | None,
 ) -> list[Curve]:
-    curves = [read(path, loss=loss, lr=lr, warmup=warmup, origin=origin) for path in paths]
+    curves = [
+        curve
+        for path, rate in zip(paths, _each_rate(paths, lr), strict=True)
+        for curve in read_all(path, loss=loss, lr=rate, step=step, warmup=warmup, origin=origin)
+    ]
     return [curve.since(since) if since else curve for curve in curves]
+
+
+def _each_rate(paths: Sequence[str | Path], lr: Rates) -> Sequence[str | float | None]:
+    """Return the rates of each file; one file of rates does not stand for several runs."""
+    given: Sequence[str | float | None]
+    given = [lr] if lr is None or isinstance(lr, str | int | float) else lr
+    one_file = len(given) == 1 and isinstance(given[0], str) and Path(given[0]).is_file()
+    if len(given) == 1 and not (one_file and len(paths) > 1):
+        return [given[0]] * len(paths)
+    if len(given) != len(paths):
+        raise RecipeError(
+            f"rates from {', '.join(map(str, given))} for {len(paths)} curves",
+            expected="one column name or number for all, or a file for each curve, in their order",
+            where="--lr",
+            write="thalweg laws fit A.csv B.csv --lr A-lr.csv --lr B-lr.csv",
+        )
+    return given
+
+
+def _numbers(fitted: Fitted | FittedSizes) -> list[str]:
+    """Return a line for each number of a fit, with its standard error."""
+    law = fitted.law
+    linear: tuple[str, ...] = law.coefficients
+    growths: tuple[str, ...] = ()
+    head = []
+    if isinstance(fitted, FittedSizes):
+        linear, growths = ("floor", *linear), GROWTHS
+        sizes = ", ".join(f"{size:.4g}" for size in fitted.sizes)
+        head = [
+            f"  models of {sizes} parameters; at N = {fitted.reference:.4g} n the asymptote is "
+            f"floor + asymptote n^-{fitted.exponent:g}"
+        ]
+    spread = np.sqrt(np.maximum(np.diag(fitted.covariance), 0.0)).tolist()
+    width = 16 if growths else 10
+    for name, error in zip((*linear, *law.shapes, *growths), spread, strict=True):
+        percent = f"{100 * error:.0f}" if error >= 0.1 else f"{100 * error:.2g}"
+        size = f"{error:.2g}" if name in growths else f"{percent} %"
+        head.append(f"  {name:{width}s} {fitted.values[name]:12.5g}   +- {size}")
+    return head
+
+
+def _check_schedule(
+    steps: int | None,
+    peak: float | None,
+    warmup: int,
+    decay: int,
+    floor: float,
+    level: float = 0.9,
+) -> None:
+    """Refuse numbers that make no schedule, by the names of their options."""
+    least = {"steps": steps, "warmup": warmup, "decay": decay}
+    bad = [f"--{name} {n}" for name, n in least.items() if n is not None and n < (name == "steps")]
+    bad += [f"--peak {peak:g}"] if peak is not None and not 0 < peak < np.inf else []
+    bad += [f"--floor {floor:g}"] if not 0 <= floor < 1 else []
+    bad += [f"--level {level:g}"] if not 0 < level < 1 else []
+    if not bad and steps is not None and warmup + decay >= steps + (decay > 0):
+        bad = [f"--warmup {warmup} and --decay {decay} in --steps {steps}"]
+    if bad:
+        raise RecipeError(
+            ", ".join(bad),
+            expected="a peak above 0, steps for warm-up and decay, floor and level as shares",
+            where="the schedule",
+            write="--steps 20000 --peak 1e-3 --warmup 300 --decay 4000",
+        )
 
 
 def _write(out: str | Path | None, names: Sequence[str], table: Floats) -> Path | None:

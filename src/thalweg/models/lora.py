@@ -83,7 +83,8 @@ class Lora:
         """
         peft = _peft()
         module = self.base.build(seed)
-        linear = {name.rpartition(".")[2] for name, _ in _linears(module)} - set(_OUTSIDE)
+        kinds = {name.rpartition(".")[2]: type(part) for name, part in _linears(module)}
+        linear = kinds.keys() - set(_OUTSIDE)
         for target in self.targets:
             if target not in linear:
                 raise _refusal(
@@ -96,6 +97,7 @@ class Lora:
             lora_alpha=self.alpha,
             target_modules=list(self.targets),
             lora_dropout=self.dropout,
+            fan_in_fan_out=all(kinds[target].__name__ == "Conv1D" for target in self.targets),
         )
         with torch.random.fork_rng(devices=[]):
             peft.inject_adapter_in_model(config, module)

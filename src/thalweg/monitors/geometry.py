@@ -166,16 +166,16 @@ def token_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
 class Sharpness:
     """Largest eigenvalue of the Hessian, `sharpness`, and with probes its trace, `hessian_trace`.
 
-    On the same rows every time, in evaluation mode and float32, for the weights that train. About
-    `iterations + probes` times the cost of a training step on those rows, with their whole graph in
-    memory; so few rows. Under full sharding no rank has the weights: refused.
+    On the same rows every time, in evaluation mode and float32, for the weights that train. Each
+    product costs about 1.5 training steps on those rows, with their whole graph in memory; so few
+    rows, and few measurements. Under full sharding no rank has the weights: refused.
     """
 
     source: Source
     """What to measure on."""
-    every: Dial | Span = share(0.05)
+    every: Dial | Span = share(0.2)
     """Distance between measurements."""
-    rows: int = 8
+    rows: int = 4
     """First rows of the source."""
     model: str = "policy"
     fn: Callable[[nn.Module, Batch], torch.Tensor] = token_loss
@@ -190,20 +190,25 @@ class Sharpness:
         """Return `sharpness`, its place in paths."""
         return "sharpness"
 
-    def __call__(self, ctx: Context) -> Mapping[str, float]:
-        """Return the readings now.
+    def before(self, ctx: Context) -> Mapping[str, float]:
+        """Refuse sharded weights before the first step; measure nothing.
 
         Raises:
             RecipeError: The model is sharded over several processes.
         """
-        learner = ctx.models[self.model]
-        if learner.world.size > 1 and learner.world.shard == "full":
+        world = ctx.models[self.model].world
+        if world.size > 1 and world.shard == "full":
             raise RecipeError(
-                f"'{self.model}', sharded over {learner.world.size} processes",
+                f"'{self.model}', sharded over {world.size} processes",
                 expected="whole weights on every process",
                 where="monitors.sharpness",
                 write='Compute(shard="replicate"), or no Sharpness',
             )
+        return {}
+
+    def __call__(self, ctx: Context) -> Mapping[str, float]:
+        """Return the readings now."""
+        learner = ctx.models[self.model]
         batch = first_rows(self.source, self.rows, ctx)
         training = learner.module.training
         learner.module.eval()

@@ -14,7 +14,8 @@ __all__ = ["HeldOut"]
 class HeldOut:
     """Held-out loss, nats per token: `heldout/loss`, and `heldout/loss/SOURCE` for several.
 
-    Always the same rows, so points of one run and of several compare.
+    Always the same rows, so points of one run and of several compare. At the defaults, beside
+    batches of 32 rows, each source costs 1.3 % of a run of 1,200 steps; the recipes share 64 rows.
     """
 
     sources: Mapping[str, Source]

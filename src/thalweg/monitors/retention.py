@@ -25,8 +25,9 @@ from thalweg.core.protocols import Context, Dial, Source
 from thalweg.core.time import Span, share
 from thalweg.data.rows import first_rows
 from thalweg.errors import DialError
+from thalweg.evaluate.recall import continued
 
-__all__ = ["Memory", "greedy", "recalled", "recognised", "rouge_l", "row_nats"]
+__all__ = ["Memory", "recalled", "recognised", "rouge_l", "row_nats"]
 
 # N pairs, R rows, T tokens of a row, V vocabulary.
 
@@ -79,29 +80,12 @@ def row_nats(model: nn.Module, batch: Batch) -> torch.Tensor:
     return -(logprobs(model, batch) * counted_RT).sum(1)
 
 
-def greedy(model: nn.Module, cue_RT: torch.Tensor, length: int) -> torch.Tensor:
-    """Return rows of `length` tokens: the cue, and what greedy decoding adds, int64 [R, length].
-
-    Every token is a pass over the whole row, so that any model will do.
-
-    Args:
-        model: Gives logits [R, T, V].
-        cue_RT: int64 [R, cue], one token or more.
-        length: Tokens of a row with its cue.
-    """
-    rows_RT = cue_RT
-    while rows_RT.shape[1] < length:
-        next_R1 = model(rows_RT)[:, -1:].argmax(-1)
-        rows_RT = torch.cat([rows_RT, next_R1], dim=1)
-    return rows_RT
-
-
 @dataclass(frozen=True)
 class Memory:
     """Recognition and recall of texts that the run is shown, or once was.
 
-    `memory/recognition` against foils, `memory/recall` and `memory/rouge` behind a cue. Recall
-    takes a pass over the rows for each token behind the cue: keep the texts few and short.
+    `memory/recognition` against foils, `memory/recall` and `memory/rouge` behind a cue, which is
+    read once; models that are not ours read the row anew for each token behind it.
     """
 
     study: Source
@@ -143,9 +127,7 @@ class Memory:
         truth_NT = study["tokens"]
         length = truth_NT.shape[1]
         cue = min(max(1, round(self.cue * length)), length - 1)
-        written_NT = learner.score(
-            lambda model, batch: greedy(model, batch["tokens"][:, :cue], length), study
-        )
+        written_NT = continued(learner, truth_NT[:, :cue], length)
         truth, written = truth_NT[:, cue:].tolist(), written_NT[:, cue:].tolist()
         return {
             "memory/recognition": recognised(seen_N, foil_N),

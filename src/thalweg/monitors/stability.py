@@ -3,7 +3,7 @@
 The fall comes within the first steps and is gone long before the end, so measuring every 5 % of a
 run misses it. This monitor measures after steps 1, 2, 3, ... and ever more rarely: about `early`
 times in each doubling. Its cost is a forward pass over `2 * rows` rows each time; with 16 rows
-beside batches of 32, that is under 2 % of a run of 600 steps or more, 1.2 % of 1,000, .2 % of
+beside batches of 32, that is under 2 % of a run of 700 steps or more, 1.2 % of 1,200, .2 % of
 10,000. In shorter runs it is more, and there it is cheap.
 
 Nothing is kept between measurements: the history is the state, so a resumed run has the same

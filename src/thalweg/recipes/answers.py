@@ -2,24 +2,35 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from thalweg.core.moves import Copy, Learn, Score
 from thalweg.core.protocols import Listed, ModelSpec, Monitor, Move, Task
 from thalweg.core.recipe import CopyOf
 from thalweg.core.time import Span, share
 from thalweg.errors import RecipeError
+from thalweg.models import Pretrained, Transformer
 from thalweg.objectives import METHODS, Method
 from thalweg.optim import OptimizerSpec
-from thalweg.rollouts import Judge, Pair, Rollouts, Sampling, Solved
+from thalweg.recipes.named import task_of
+from thalweg.rollouts import Judge, Mismatch, Pair, Rollouts, RouteMismatch, Sampling, Solved
 
-__all__ = ["Algorithm", "Writing", "measured", "method", "models", "moves"]
+__all__ = ["Algorithm", "Form", "Writing", "measured", "method", "models", "moves", "tested"]
 
 Algorithm: TypeAlias = Literal[
     "grpo", "dr_grpo", "dapo", "rloo", "reinforce_plus_plus", "gspo", "cispo", "sapo", "nft",
     "dpo", "ipo", "slic", "simpo", "redi",
 ]  # fmt: skip
 """Those that learn from judged answers; the second line learns from pairs of them."""
+
+
+class Form(NamedTuple):
+    """How a prompt becomes a row, and how long an answer may be."""
+
+    tokenizer: str
+    template: str | None
+    length: int
+    new_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,23 +93,30 @@ def moves(
     optimizer: OptimizerSpec,
     every: int,
     *,
+    of: ModelSpec | None = None,
     passes: int = 1,
     minibatch: int | None = None,
     micro: int | None = None,
 ) -> tuple[Move, ...]:
     """Return the moves of a step: pairs if the algorithm learns from them, Learn, Copy.
 
+    Engines are compared where the objective does not: log-probs before pairs are made, the experts
+    of a mixture.
+
     Args:
         chosen: The algorithm.
         optimizer: Of the policy.
         every: Steps between copies of the policy to the actor; 0: never.
+        of: What the policy was made from, adapters left out.
         passes: As of Learn.
         minibatch: As of Learn.
         micro: As of Learn.
     """
-    pairs: tuple[Move, ...] = (Pair(),) if "chosen" in chosen.objective.needs else ()
+    learns_from_pairs = "chosen" in chosen.objective.needs
+    before: tuple[Move, ...] = (Mismatch("actor"), Pair()) if learns_from_pairs else ()
     learn = chosen.do("policy", optimizer, passes=passes, minibatch=minibatch, micro=micro)
-    return (*pairs, *learn, Copy("policy", "actor", every=every))
+    routes = (RouteMismatch("actor"),) if _has_experts(of) else ()
+    return (*routes, *before, *learn, Copy("policy", "actor", every=every))
 
 
 def models(
@@ -114,7 +132,11 @@ def models(
 
 
 def measured(
-    writing: Writing, problems: int, test: Task | None = None, every: Span = share(0.05)
+    writing: Writing,
+    problems: int,
+    test: Task | None = None,
+    every: Span = share(0.05),
+    show: int = 0,
 ) -> tuple[Monitor, ...]:
     """Return the monitor of solved problems: those of `test`, or new ones of a generated task."""
     task = test if test is not None else writing.task
@@ -124,9 +146,29 @@ def measured(
         Solved(
             task=task, tokenizer=writing.tokenizer, template=writing.template,
             length=writing.length, sampling=writing.sampling, judge=writing.judge,
-            level=writing.level, problems=problems, every=every,
+            level=writing.level, problems=problems, every=every, show=show,
         ),
     )  # fmt: skip
+
+
+def tested(test: str | None, problems: int, form: Form) -> tuple[Monitor, ...]:
+    """Return the monitor of `--test` for runs that learn from files; some answers become samples.
+
+    Args:
+        test: The problems; None: nothing is measured.
+        problems: How many are asked, 10 times a run.
+        form: How they are asked.
+    """
+    if test is None:
+        return ()
+    writing = Writing(task=task_of(test, "--test"), **form._asdict())
+    return measured(writing, problems, writing.task, every=share(0.1), show=4)
+
+
+def _has_experts(spec: ModelSpec | None) -> bool:
+    """Return whether a model is a mixture of experts of ours."""
+    shape = spec.transformer if isinstance(spec, Pretrained) else spec
+    return isinstance(shape, Transformer) and shape.moe is not None
 
 
 def _model_of(move: Move) -> str:

@@ -22,7 +22,7 @@ from thalweg.errors import DialError
 from thalweg.monitors import HeldOut, Stability
 from thalweg.objectives import Hidden, Margins, NextToken, ThresholdMargin, WeightOf
 from thalweg.optim import AdamW, OptimizerSpec
-from thalweg.recipes import parts
+from thalweg.recipes import parts, readers
 from thalweg.schedules import Blend, Cosine, Warmup
 
 __all__ = ["recipe"]
@@ -80,7 +80,7 @@ def recipe(
     files = parts.named_files(data, each_file=False)
     before = {f"old-{k}": v for k, v in parts.named_files(old or [], each_file=False).items()}
     spec = parts.trained_model(model)
-    text = parts.read_text({**files, **before}, parts.tokenizer_of(spec), field, held_out)
+    text = parts.read_text({**files, **before}, readers.tokenizer_of(spec), field, held_out)
     corpora = {n: Corpus(str(p), length=length, name=n) for n, p in text.train.items()}
     new = sum(corpora[name].size for name in files)
     share_new = 1 - (replay + last) / 2 * bool(before)

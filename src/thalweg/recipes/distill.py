@@ -17,8 +17,9 @@ from thalweg.models import SIZES, size
 from thalweg.objectives import Distill, ForwardKl, JensenShannon, ReverseKl, TopTokens
 from thalweg.objectives.divergence import FDivergence
 from thalweg.optim import AdamW
-from thalweg.recipes import answers, parts
+from thalweg.recipes import answers, parts, readers
 from thalweg.recipes.named import task_of
+from thalweg.rollouts import Mismatch
 from thalweg.schedules import Linear, Warmup
 
 __all__ = ["recipe"]
@@ -48,6 +49,9 @@ def recipe(
     group: int = 1,
     new_tokens: int = 256,
     template: str | None = None,
+    tokenizer: str | None = None,
+    test: str | None = None,
+    measure: int = 64,
     lr: float = 1e-4,
     warmup: float = 0.02,
     lora: int = 0,
@@ -77,6 +81,9 @@ def recipe(
         group: Answers to each problem.
         new_tokens: Most tokens of an answer.
         template: How prompt and answer are joined; the tokenizer's chat template if not given.
+        tokenizer: A folder or hub name, of both; the teacher's own if not given.
+        test: Problems to measure on, as task; with task, new ones of it if not given.
+        measure: How many of them; 0 for none.
         lr: Peak learning rate; it falls to 0.
         warmup: Share of the run with a rising rate.
         lora: Rank of low-rank adapters on the student; 0 to train all weights.
@@ -96,12 +103,16 @@ def recipe(
             write="--data 'corpus/*.txt'",
         )
     known = parts.trained_model(teacher)
-    student = _student(model, known, length)
-    source, monitors = (
-        _text(known, data, length, field, held_out)
-        if data is not None
-        else _own(known, task or "", template, length, new_tokens, group)
-    )
+    form = answers.Form(readers.tokenizer_of(known, tokenizer), template, length, new_tokens)
+    student = _student(model, known, length, tokenizer)
+    if task is None:
+        source, monitors = _text(form, data or [], field, held_out)
+        monitors = (*monitors, *answers.tested(test, measure, form))
+    else:
+        writing = answers.Writing(task=task_of(task), **form._asdict())
+        source = writing.rollouts(group)
+        other = task_of(test, "--test") if test else None
+        monitors = answers.measured(writing, measure, other)
     kind = _DIVERGENCES[divergence or ("reverse" if task else "forward")]
     do: tuple[Move, ...] = (
         Score("teacher", "teacher_top", fn=TopTokens(top, temperature), micro=micro),
@@ -113,11 +124,11 @@ def recipe(
         ),
     )
     models: dict[str, ModelSpec | CopyOf] = {
-        "policy": parts.adapted(student, lora),
+        "policy": readers.adapted(student, lora),
         "teacher": known,
     }
     if task is not None:
-        do = (*do, Copy("policy", "actor", every=every))
+        do = (Mismatch("actor"), *do, Copy("policy", "actor", every=every))
         models["actor"] = CopyOf("policy")
     length_of = parts.length_of(steps, tokens, count_steps(200))
     phase = Phase(length_of, source, do, rows=batch, monitors=monitors)
@@ -132,28 +143,15 @@ class _Read(NamedTuple):
     monitors: tuple[Monitor, ...]
 
 
-def _student(name: str, teacher: ModelSpec, length: int) -> ModelSpec:
+def _student(name: str, teacher: ModelSpec, length: int, tokenizer: str | None) -> ModelSpec:
     """Return a fresh model with the teacher's vocabulary, or a trained one that shares it."""
     if name.lower() in SIZES:
         return size(name, teacher.vocabulary, length, qk_norm=True)
-    return parts.companion(name, teacher, "--model")
+    return readers.companion(name, teacher, "--model", tokenizer)
 
 
-def _text(teacher: ModelSpec, data: list[str], length: int, field: str, held_out: float) -> _Read:
+def _text(form: answers.Form, data: list[str], field: str, held_out: float) -> _Read:
     files = parts.named_files(data, each_file=False)
-    text = parts.read_text(files, parts.tokenizer_of(teacher), field, held_out)
-    return _Read(parts.mixture(text, length, "", ""), parts.held_out_monitor(text, length))
-
-
-def _own(
-    teacher: ModelSpec, task: str, template: str | None, length: int, new_tokens: int, group: int
-) -> _Read:
-    """Return answers of the student to problems."""
-    writing = answers.Writing(
-        task=task_of(task),
-        tokenizer=parts.tokenizer_of(teacher),
-        template=template,
-        length=length,
-        new_tokens=new_tokens,
-    )
-    return _Read(writing.rollouts(group), answers.measured(writing, 64))
+    text = parts.read_text(files, form.tokenizer, field, held_out)
+    held = parts.held_out_monitor(text, form.length)
+    return _Read(parts.mixture(text, form.length, "", ""), held)

@@ -1,5 +1,6 @@
 """What the recipes share: text by name, models by name or folder, rates by size."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,20 +8,19 @@ from typing import Literal
 
 from thalweg.core.protocols import Dial, ModelSpec, Source
 from thalweg.core.time import Span, share
-from thalweg.data import Corpus, Mixture, build
+from thalweg.data import Corpus, Mixture, build, temperature, unimax
 from thalweg.data.build import home_folder
 from thalweg.data.files import find_files
-from thalweg.data.tokenizer import Tokenizer, load_tokenizer
+from thalweg.data.tokenizer import Tokenizer
 from thalweg.errors import RecipeError, did_you_mean
-from thalweg.models import SIZES, HuggingFace, Lora, Pretrained, Transformer, locate, size
+from thalweg.models import SIZES, HuggingFace, Pretrained, Transformer, locate, size
 from thalweg.monitors import HeldOut
 from thalweg.optim import AdamW, Muon, OptimizerSpec
 from thalweg.schedules import Blend
 
 __all__ = [
     "Text",
-    "adapted",
-    "companion",
+    "fresh",
     "held_out_monitor",
     "length_of",
     "mixture",
@@ -30,8 +30,6 @@ __all__ = [
     "parameters_of",
     "peak_rate",
     "read_text",
-    "tokenizer_for",
-    "tokenizer_of",
     "trained_model",
 ]
 
@@ -61,12 +59,19 @@ def named_files(data: Sequence[str], *, each_file: bool) -> dict[str, list[str]]
 
     Raises:
         DataError: No such file.
-        RecipeError: Two sources of one name.
+        RecipeError: Two sources of one name, an empty path, or a name that no dial can have.
     """
     found: dict[str, list[str]] = {}
     for item in data:
         name, sign, path = item.partition("=")
         given = path if sign else item
+        if not given or (sign and not name) or "." in name * bool(sign):
+            raise RecipeError(
+                f"--data '{item}'",
+                expected="a path, or name=path; a name has no dot",
+                where="--data",
+                write=f"--data {name.replace('.', '-') or 'web'}={path or 'corpus/web.txt'}",
+            )
         if each_file and not given.startswith("hf:"):
             rows = [(file.name.split(".")[0], str(file)) for file in find_files(given)]
         else:
@@ -110,25 +115,38 @@ def read_text(
     return Text({name: s.train for name, s in stores.items()}, held, first.tokenizer)
 
 
-def mixture(text: Text, length: int, weights: str, to: str) -> Source:
+def mixture(text: Text, length: int, weights: str, to: str, budget: float = 0.0) -> Source:
     """Return one source, or a mixture whose weights are fixed or move linearly over the phase.
 
     Args:
         text: The stores.
         length: Targets of a row.
-        weights: `web=3,code=1`; empty for the sizes of the sources.
-        to: Weights at the end; empty for no change.
+        weights: `web=3,code=1`, `unimax:EPOCHS`, `temperature:TAU`; empty for the sizes.
+        to: Weights at the end, as `web=1,code=3`; empty for no change. Their sum does not matter:
+            shares move on lines.
+        budget: Targets of the run, for `unimax`.
 
     Raises:
-        RecipeError: An unknown name, or a weight that is no number.
+        RecipeError: An unknown name, a weight that is no number, or a cap that the budget breaks.
     """
     corpora = {n: Corpus(str(p), length=length, name=n) for n, p in text.train.items()}
     if len(corpora) == 1 and not weights and not to:
         return next(iter(corpora.values()))
     sizes = {name: float(corpus.size) for name, corpus in corpora.items()}
-    start = _weights(weights, tuple(corpora)) if weights else sizes
-    dial: Dial = Blend(start, _weights(to, tuple(corpora))) if to else start
-    return Mixture(dict(corpora), dial)
+    start = _start(weights, sizes, budget)
+    if not to:
+        _refuse_unread(start)
+        return Mixture(dict(corpora), start)
+    end = _weights(to, tuple(corpora), "--to")
+    if not sum(end.values()) > 0:
+        raise RecipeError(
+            f"--to {to}", expected="a weight above 0", where="--to", write=f"--to {min(end)}=1"
+        )
+    if not weights:
+        start = temperature(sizes)  # shares, which a plan shows better than tokens
+    _refuse_unread({name: start[name] + end[name] for name in end})
+    scale = sum(start.values()) / sum(end.values())
+    return Mixture(dict(corpora), Blend(start, {name: scale * end[name] for name in end}))
 
 
 def open_model(name: str, vocabulary: int, length: int) -> ModelSpec:
@@ -141,8 +159,12 @@ def open_model(name: str, vocabulary: int, length: int) -> ModelSpec:
         length: Targets of a row, for a fresh model.
 
     Raises:
-        RecipeError: Neither a size nor anything that can be found.
+        RecipeError: Neither a size nor anything that can be found, or rows of nothing.
     """
+    if length < 1:
+        raise RecipeError(
+            f"--length {length}", expected="1 or more", where="--length", write="--length 256"
+        )
     if name.lower() in SIZES:
         return size(name, _rounded(vocabulary), length, qk_norm=True)
     return trained_model(name)
@@ -159,7 +181,7 @@ def trained_model(name: str) -> ModelSpec:
         RecipeError: A size, whose weights nobody has trained, or nothing that can be found.
     """
     if name.lower() in SIZES:
-        raise _fresh(f"'{name}', a fresh model")
+        raise fresh(f"'{name}', a fresh model")
     exported = home_folder() / name / "export"
     folder = str(exported) if (exported / "config.json").exists() else name
     if not Path(folder).exists() and "/" not in name:
@@ -178,61 +200,14 @@ def trained_model(name: str) -> ModelSpec:
     return spec
 
 
-def tokenizer_of(spec: ModelSpec) -> str:
-    """Return the folder of a pretrained model, where its tokenizer lies.
-
-    Raises:
-        RecipeError: The model is a fresh one.
-    """
-    if isinstance(spec, Pretrained | HuggingFace):
-        return spec.folder
-    raise _fresh("a fresh model")
-
-
-def _fresh(given: str) -> RecipeError:
+def fresh(given: str) -> RecipeError:
+    """Return the refusal of a fresh model where a trained one is needed."""
     return RecipeError(
         given,
         expected="a trained one: a run with an export/ folder, a folder or a hub name",
         where="--model",
         write="thalweg train pretrain ... first, then --model RUN",
     )
-
-
-def adapted(spec: ModelSpec, rank: int) -> ModelSpec:
-    """Return the model with low-rank adapters on all linear layers of its blocks; itself at 0."""
-    if not rank:
-        return spec
-    theirs = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    ours = ("qkv", "out", "gate_up", "down")
-    targets = theirs if isinstance(spec, HuggingFace) else ours
-    return Lora(base=spec, rank=rank, alpha=2.0 * rank, targets=targets)
-
-
-def companion(name: str, spec: ModelSpec, option: str) -> ModelSpec:
-    """Return a reference or a teacher: a trained model that reads the same token ids.
-
-    Args:
-        name: As in `trained_model`.
-        spec: The model that learns.
-        option: What the command line calls it.
-
-    Raises:
-        RecipeError: Its vocabulary is another: an id would mean another text to each of them.
-    """
-    other = trained_model(name)
-    if other.vocabulary != spec.vocabulary or _texts(other) != _texts(spec):
-        raise RecipeError(
-            f"a model of {other.vocabulary} token ids beside one of {spec.vocabulary}",
-            expected="two models of one tokenizer: an id must mean the same text to both",
-            where=f"{option} {name}",
-            write=f"{option} with a model of the same family",
-        )
-    return other
-
-
-def tokenizer_for(spec: ModelSpec) -> str:
-    """Return the folder of a trained model, where its tokenizer lies; bytes for a fresh one."""
-    return spec.folder if isinstance(spec, Pretrained | HuggingFace) else "bytes"
 
 
 def peak_rate(spec: ModelSpec, kind: Literal["muon", "adamw"]) -> float:
@@ -264,9 +239,14 @@ def optimizer(kind: Literal["muon", "adamw"], lr: Dial) -> OptimizerSpec:
 
 
 def held_out_monitor(text: Text, length: int, most: int = 64) -> tuple[HeldOut, ...]:
-    """Return the monitor of held-out loss, if text was held out."""
+    """Return the monitor of held-out loss, if text was held out.
+
+    Its rows are shared by the sources, four each at least: measuring costs the same with one text
+    and with a dozen, below 2 % of a run of 800 steps of 32 rows.
+    """
     sources = text.held_out_sources(length)
-    return (HeldOut(sources, every=share(0.05), most=most),) if sources else ()
+    each = max(4, most // max(1, len(sources)))
+    return (HeldOut(sources, every=share(0.05), most=each),) if sources else ()
 
 
 def parameters_of(spec: ModelSpec) -> float:
@@ -295,18 +275,37 @@ def length_of(steps: int | None, tokens: float | None, default: Span) -> int | S
     return Span(tokens, "tokens") if tokens is not None else default
 
 
-def _texts(spec: ModelSpec) -> dict[str, int]:
-    """Return the ids of a trained model's tokenizer by their text."""
-    return dict(load_tokenizer(tokenizer_of(spec)).raw.get_vocab(with_added_tokens=True))
-
-
 def _stem(path: str) -> str:
     """Return a short name for a path or pattern: its last part without wildcards and suffixes."""
     parts = [p for p in Path(path.removeprefix("hf:")).parts if "*" not in p and "?" not in p]
     return (parts[-1].split(".")[0] if parts else "") or "text"
 
 
-def _weights(text: str, names: tuple[str, ...]) -> dict[str, float]:
+def _start(weights: str, sizes: dict[str, float], budget: float) -> dict[str, float]:
+    """Return weights by name: written one by one, by a rule, or the sizes."""
+    if not weights:
+        return sizes
+    rule, _, number = weights.partition(":")
+    if rule not in ("unimax", "temperature"):
+        return _weights(weights, tuple(sizes), "--weights")
+    where = f"--weights {weights}"
+    try:
+        value = float(number)
+    except ValueError as error:
+        wrong = RecipeError(where, expected="a number", where=where, write=f"--weights {rule}:4")
+        raise wrong from error
+    try:
+        return temperature(sizes, value) if rule == "temperature" else unimax(sizes, budget, value)
+    except RecipeError as error:
+        most, least = value * sum(sizes.values()), budget / sum(sizes.values())
+        cap = f"unimax:{math.ceil(1000 * least) / 1000:g}"
+        write = f"--tokens {most:.12g}, --weights {cap}, or more text"
+        if rule == "temperature" or not value > 0:
+            write = f"--weights {rule}:4"
+        raise RecipeError(error.given, expected=error.expected, where=where, write=write) from error
+
+
+def _weights(text: str, names: tuple[str, ...], option: str) -> dict[str, float]:
     values = dict.fromkeys(names, 0.0)
     for item in text.split(","):
         name, _, number = item.partition("=")
@@ -314,19 +313,33 @@ def _weights(text: str, names: tuple[str, ...]) -> dict[str, float]:
             raise RecipeError(
                 f"weight for '{name.strip()}'",
                 expected="a source: " + ", ".join(names),
-                where="--weights",
+                where=option,
                 write=did_you_mean(name.strip(), names),
             )
         try:
             values[name.strip()] = float(number)
-        except ValueError as error:
+        except ValueError:
+            values[name.strip()] = math.nan
+        if not 0 <= values[name.strip()] < math.inf:
             raise RecipeError(
                 f"weight '{item}'",
-                expected="name=number",
-                where="--weights",
-                write=f"--weights {name.strip()}=1",
-            ) from error
+                expected="name=number, a number of 0 or more",
+                where=option,
+                write=f"{option} {name.strip()}=1",
+            )
     return values
+
+
+def _refuse_unread(weights: Mapping[str, float]) -> None:
+    """Refuse a source that no step would read: most likely its weight was forgotten."""
+    unread = [name for name, weight in weights.items() if weight == 0]
+    if unread and len(unread) < len(weights):
+        raise RecipeError(
+            f"no weight for '{unread[0]}'",
+            expected="a weight above 0 for every source, at the start or the end of the run",
+            where="--weights",
+            write=f"{unread[0]}=1 among the weights, or leave out --data {unread[0]}=...",
+        )
 
 
 def _rounded(vocabulary: int) -> int:

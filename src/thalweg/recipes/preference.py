@@ -18,7 +18,7 @@ from thalweg.data.rows import Overlong
 from thalweg.errors import RecipeError
 from thalweg.objectives import METHODS, Forget, Likelihood, Method, Sum, WeightOf
 from thalweg.optim import AdamW
-from thalweg.recipes import answers, parts
+from thalweg.recipes import answers, parts, readers
 from thalweg.schedules import Linear, Warmup
 
 __all__ = ["recipe"]
@@ -47,6 +47,9 @@ def recipe(
     lr: float = 1e-6,
     warmup: float = 0.1,
     lora: int = 0,
+    test: str | None = None,
+    measure: int = 64,
+    new_tokens: int = 256,
     micro: int | None = None,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     compile: bool = False,  # the option's name
@@ -77,6 +80,9 @@ def recipe(
         lr: Peak learning rate; ten times more is usual with lora.
         warmup: Share of the run with a rising rate; it falls to 0 after.
         lora: Rank of low-rank adapters; 0 to train all weights.
+        test: Problems to measure on: Addition(digits=2), a .jsonl file, or FILE.py:NAME.
+        measure: How many of them, 10 times a run.
+        new_tokens: Most tokens of an answer to them.
         micro: Tokens of one forward pass on one process; all if not given.
         dtype: Of activations: float32, bfloat16, or auto (bfloat16 on GPUs).
         compile: Compile the model: pays after some 150 steps.
@@ -84,7 +90,7 @@ def recipe(
         seed: Of adapters and order.
     """
     base = parts.trained_model(model)
-    known = tokenizer or parts.tokenizer_of(base)
+    known = readers.tokenizer_of(base, tokenizer)
     if retain and algorithm != "npo":
         raise RecipeError(
             f"--retain with {algorithm}",
@@ -101,10 +107,17 @@ def recipe(
         source, rows = _pairs(_files(data), prompt, chosen, rejected, shape)
     rate = Warmup(Linear(lr, 0.0), over=share(warmup))
     do = _moves(method, AdamW(lr=rate, weight_decay=0.0), micro, keeps=bool(retain))
-    phase = Phase(steps or max(1, round(epochs * rows / batch)), source, do, rows=batch)
-    other = parts.companion(reference, base, "--reference") if reference else None
+    form = answers.Form(known, template, length, new_tokens)
+    phase = Phase(
+        steps or max(1, round(epochs * rows / batch)),
+        source,
+        do,
+        rows=batch,
+        monitors=answers.tested(test, measure, form),
+    )
+    other = readers.companion(reference, base, "--reference", tokenizer) if reference else None
     compute = Compute(dtype=dtype, compile=compile, shard=shard)
-    models = answers.models(parts.adapted(base, lora), do, other)
+    models = answers.models(readers.adapted(base, lora), do, other)
     return Recipe(models, (phase,), seed=seed, compute=compute)
 
 

@@ -59,8 +59,9 @@ def recipe(
         warmup: Share of the run with a rising rate.
         decay: Share of the run with a falling rate, at its end.
         optimizer: muon for the matrices with adamw for the rest, or adamw for all.
-        weights: Rows asked of each source: web=3,code=1; by size if not given.
-        to: Weights at the end of the run; they move there linearly.
+        weights: Shares of the rows: web=3,code=1; unimax:4, as even as 4 epochs of any source at
+            most allow; temperature:2, by the root of the size; by size if not given.
+        to: Weights at the end of the run, web=1,code=3; shares move there linearly.
         each_file: Make every file a source of its own.
         held_out: Share of the text kept to measure on.
         field: Where JSON lines and tables have their text.
@@ -76,9 +77,10 @@ def recipe(
     peak = parts.peak_rate(spec, optimizer) if lr is None else lr
     rate = Wsd(peak, warmup=share(warmup), decay=share(decay), shape=Linear(1.0, 0.0))
     learn = Learn("policy", NextToken(), parts.optimizer(optimizer, rate), micro=micro)
+    tokens_of_run = steps * length * batch if steps is not None else tokens or 20 * size
     phase = Phase(
         parts.length_of(steps, tokens, _chinchilla(size)),
-        parts.mixture(text, length, weights, to),
+        parts.mixture(text, length, weights, to, tokens_of_run),
         (learn,),
         rows=batch,
         monitors=parts.held_out_monitor(text, length),

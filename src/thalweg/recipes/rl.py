@@ -11,7 +11,7 @@ from typing import Literal
 from thalweg.core.recipe import Compute, Phase, Recipe
 from thalweg.core.time import share
 from thalweg.optim import AdamW
-from thalweg.recipes import answers, parts
+from thalweg.recipes import answers, parts, readers
 from thalweg.recipes.answers import Algorithm
 from thalweg.recipes.named import reward_of, task_of
 from thalweg.rollouts import Judge
@@ -87,7 +87,7 @@ def recipe(
     base = parts.trained_model(model)
     writing = answers.Writing(
         task=task_of(task),
-        tokenizer=tokenizer or parts.tokenizer_of(base),
+        tokenizer=readers.tokenizer_of(base, tokenizer),
         template=template,
         length=length or min(base.positions or 1024, 1024),
         new_tokens=new_tokens,
@@ -100,6 +100,7 @@ def recipe(
         answers.method(algorithm, kl, new_tokens, temperature),
         AdamW(lr=rate, weight_decay=0.0),
         every,
+        of=base,
         passes=passes,
         minibatch=minibatch,
         micro=micro,
@@ -111,7 +112,7 @@ def recipe(
         rows=batch,
         monitors=answers.measured(writing, measure, task_of(test, "--test") if test else None),
     )
-    other = parts.companion(reference, base, "--reference") if reference else None
+    other = readers.companion(reference, base, "--reference", tokenizer) if reference else None
     compute = Compute(dtype=dtype, compile=compile, shard=shard)
-    models = answers.models(parts.adapted(base, lora), do, other)
+    models = answers.models(readers.adapted(base, lora), do, other)
     return Recipe(models, (phase,), seed=seed, compute=compute)

@@ -18,7 +18,7 @@ from thalweg.core.recipe import Compute, Phase, Recipe
 from thalweg.core.time import share
 from thalweg.objectives import NextToken
 from thalweg.optim import AdamW
-from thalweg.recipes import answers, parts
+from thalweg.recipes import answers, readers
 from thalweg.recipes.answers import Algorithm
 from thalweg.recipes.named import reward_of, task_of
 from thalweg.rollouts import Demonstrations, Judge
@@ -42,14 +42,17 @@ def recipe(
     temperature: float = 1.0,
     length: int = 32,
     template: str | None = "{prompt}{answer}",
+    tokenizer: str | None = None,
     kl: float | None = 0.0,
     lr: float = 5e-4,
     sft_lr: float = 3e-3,
     sft_batch: int = 64,
+    lora: int = 0,
     measure: int = 256,
     micro: int | None = None,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     compile: bool = False,  # the option's name
+    shard: Literal["replicate", "full"] = "replicate",
     seed: int = 0,
 ) -> Recipe:
     """Train a model on a task's answers until it solves some, then by rewards until it solves more.
@@ -69,20 +72,24 @@ def recipe(
         temperature: At which answers are drawn, in the run and in measuring, above 0.
         length: Most targets of prompt and answer.
         template: How prompt and answer are joined.
+        tokenizer: A folder or hub name; the model's own if not given, bytes for a fresh one.
         kl: Weight of a KL to the end of the first phase, for algorithms that have one.
         lr: Peak learning rate of the second phase; it falls to 0.
         sft_lr: Learning rate of the first.
         sft_batch: Rows of a step of the first phase.
+        lora: Rank of low-rank adapters on a trained model; 0 to train all weights.
         measure: How many problems to measure on, 50 times in the first phase, 20 in the second.
         micro: Tokens of one forward pass on one process; all if not given.
         dtype: Of activations: float32, bfloat16, or auto (bfloat16 on GPUs).
         compile: Compile the model: pays after some 150 steps.
+        shard: Over several processes, keep all weights on each, or shard them (full: FSDP2).
         seed: Of weights, problems and draws.
     """
-    spec = parts.open_model(model, 257, length)
+    reader = readers.open_reader(model, tokenizer, length)
+    spec = readers.adapted(reader.model, lora)
     writing = answers.Writing(
         task=task_of(task),
-        tokenizer=parts.tokenizer_for(spec),
+        tokenizer=reader.tokenizer,
         template=template,
         length=length,
         new_tokens=new_tokens,
@@ -90,7 +97,7 @@ def recipe(
         temperature=temperature,
     )
     chosen = answers.method(algorithm, kl, new_tokens, temperature)
-    do = answers.moves(chosen, _adam(Linear(lr, 0.0)), every, micro=micro)
+    do = answers.moves(chosen, _adam(Linear(lr, 0.0)), every, of=reader.model, micro=micro)
     models = answers.models(spec, do)
     handed = tuple(Copy("policy", name, every=AT_END) for name in models if name != "policy")
     often = answers.measured(writing, measure, every=share(0.02))
@@ -113,7 +120,8 @@ def recipe(
         monitors=answers.measured(writing, measure),
         name="rl",
     )
-    return Recipe(models, (first, second), seed=seed, compute=Compute(dtype=dtype, compile=compile))
+    compute = Compute(dtype=dtype, compile=compile, shard=shard)
+    return Recipe(models, (first, second), seed=seed, compute=compute)
 
 
 def _adam(rate: Constant | Linear) -> AdamW:

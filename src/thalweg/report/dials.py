@@ -111,8 +111,15 @@ def plot_plan(plan: Mapping[str, object], path: Path) -> None:
         path: The file to write.
 
     Raises:
-        DialError: The plan has no dials.
+        DialError: The plan has no dials, or the file is none of SVG.
     """
+    if path.suffix != ".svg":
+        raise DialError(
+            f"a picture '{path}'",
+            expected="a file that ends in .svg",
+            where="--plot",
+            write=f"--plot {path.with_suffix('.svg')}",
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(plan_svg(plan), encoding="utf-8")
 

@@ -20,8 +20,8 @@ __all__ = [
 
 _ANSWERS = frozenset(
     "reward length finished unparsed reward_failures kept_groups staleness skipped pairs "
-    "paired_groups pair_length_gap mismatch_kl engine_kl engine_max entropy clip kl agreement "
-    "voted".split()
+    "paired_groups pair_length_gap mismatch_kl engine_kl engine_max entropy sampled_entropy clip "
+    "kl agreement voted".split()
 )
 _LR_LOG_SPAN = 30.0
 """A learning rate that never reaches 0 and spans more than this gets a log axis."""

@@ -11,11 +11,14 @@ __all__ = ["listing"]
 def listing(home: Path) -> str:
     """Return a table of the runs under `home`: name, recipe, steps, loss, parent.
 
-    Reads the last line of each history only.
+    Reads the last line of each history only. A run that cannot be read does not hide the others.
     """
     rows: list[tuple[str, ...]] = [("run", "recipe", "step", "loss", "branched from")]
     for file in sorted(home.glob("*/recipe.json"), key=lambda path: path.stat().st_mtime):
-        rows.append(_row(file.parent))
+        try:
+            rows.append(_row(file.parent))
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            rows.append((file.parent.name, "damaged: " + str(problem)[:60], "", "", ""))
     if len(rows) == 1:
         return f"no runs under {home}; start one: thalweg train quickstart"
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -42,7 +45,9 @@ def _last_line(file: Path) -> dict[str, object]:
         stream.seek(max(0, file.stat().st_size - 65536))
         lines = stream.read().split(b"\n")
     for line in reversed(lines[:-1]):
-        if line:
+        try:
             found: dict[str, object] = json.loads(line)
-            return found
+        except ValueError:  # empty, or half written
+            continue
+        return found
     return {}

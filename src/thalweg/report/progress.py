@@ -184,9 +184,10 @@ class Progress:
             return math.nan
         step, since = self._first
         done = _number(self._values["step"]) - step
-        if not done > 0:
+        left = self._steps - step - done
+        if not done > 0 or (left > 0 and not self._drawn > since):
             return math.nan
-        return max(0.0, (self._steps - step - done) * (self._drawn - since) / done)
+        return max(0.0, left * (self._drawn - since) / done)
 
 
 def _number(value: object) -> float:

@@ -1,7 +1,7 @@
 """Send the numbers of a run elsewhere too, through the other tool's own library.
 
 A sink never replaces `history.jsonl`; it is told what was written there. The libraries are optional
-and are imported when a sink is made, so a missing one stops before step 0.
+and are imported when a sink is asked for, so a missing one stops before step 0.
 """
 
 import importlib
@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, final
 
-from thalweg.errors import RecipeError
+from thalweg.errors import RecipeError, did_you_mean
 
-__all__ = ["Sink", "TensorBoard", "WandB"]
+__all__ = ["Sink", "TensorBoard", "WandB", "check_sink"]
+
+_NAMES = {"tensorboard": "TensorBoard", "wandb": "WandB"}
 
 
 class Sink(Protocol):
@@ -101,6 +103,22 @@ class WandB:
     def close(self) -> None:
         """Finish the run there."""
         self._run.finish()
+
+
+def check_sink(kind: str) -> None:
+    """Refuse a name that is no sink, and one whose library is missing, before a run is made.
+
+    Raises:
+        RecipeError: Neither tensorboard nor wandb, or not installed.
+    """
+    if kind not in _NAMES:
+        raise RecipeError(
+            f"sink '{kind}'",
+            expected=" or ".join(_NAMES),
+            where="--sink",
+            write=did_you_mean(kind, _NAMES),
+        )
+    _library(kind, _NAMES[kind])
 
 
 def _numbers(values: Mapping[str, object]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from thalweg.rollouts.pairs import Pair
 from thalweg.rollouts.prompting import prompt_ids
 from thalweg.rollouts.propose import Drawn, Inspired
 from thalweg.rollouts.questions import Questions
+from thalweg.rollouts.routes import RouteMismatch
 from thalweg.rollouts.sampling import Sampling, draw
 from thalweg.rollouts.solved import Solved
 from thalweg.rollouts.source import Keep, ReplayWindow, Rollouts
@@ -38,6 +39,7 @@ __all__ = [
     "Questions",
     "ReplayWindow",
     "Rollouts",
+    "RouteMismatch",
     "Sampling",
     "Solved",
     "Synthesis",

@@ -46,6 +46,8 @@ class Mismatch:
         if int(ctx.time.step) % max(int(self.every), 1):
             return batch
         counts = batch["weight"] > 0
+        if "group" in batch:  # nobody drew a demonstration: what it stored is no log-prob
+            counts &= (batch["group"] >= 0)[:, None]
         now = ctx.models[self.model].score(self.fn, batch, micro=self.micro)
         gap = (now - batch["old"])[counts].double()
         if len(gap):

@@ -13,7 +13,9 @@ __all__ = ["numbers", "quote_failures", "show"]
 def numbers(groups: Sequence[Group]) -> dict[str, float]:
     """Return means over all answers that were written, whether they are learned from or not.
 
-    Answers written with a hint are left out of `pass@k`.
+    `sampled_entropy` is minus the mean log-prob of the drawn tokens, nats: an estimate without bias
+    of the entropy at the temperature they were drawn at, whatever the objective reports. Answers
+    written with a hint are left out of it and of `pass@k`.
     """
     tries = [one for group in groups for one in group.tries]
     if not tries:
@@ -26,6 +28,9 @@ def numbers(groups: Sequence[Group]) -> dict[str, float]:
         "unparsed": _mean([float(one.verdict == "unparsed") for one in judged]),
         "reward_failures": float(sum(one.failed for one in judged)),
     }
+    drawn = [value for one in tries if not one.guided for value in one.answer.logprobs]
+    if drawn:
+        found["sampled_entropy"] = -_mean(drawn)
     for name in sorted({name for one in judged for name in one.parts}):
         found[f"reward/{name}"] = _mean([one.parts[name] for one in judged if name in one.parts])
     return {**found, **_passes(groups)}

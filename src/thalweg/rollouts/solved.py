@@ -7,7 +7,7 @@ from thalweg.core.protocols import Context, Dial, Listed, Task
 from thalweg.core.time import Span, share
 from thalweg.data.tokenizer import load_tokenizer
 from thalweg.rollouts.judge import Judge
-from thalweg.rollouts.numbers import numbers
+from thalweg.rollouts.numbers import numbers, show
 from thalweg.rollouts.prompting import prompt_ids
 from thalweg.rollouts.sampling import Sampling
 from thalweg.rollouts.write import Ask, Writer
@@ -50,6 +50,9 @@ class Solved:
     """Most targets of a row; longer prompts are left out."""
     slots: int = 64
     """Rows written at once on a rank."""
+    show: int = 0
+    """How many of the problems go into samples.jsonl with their best and worst answer; a source
+    of rollouts shows its own."""
 
     @property
     def name(self) -> str:
@@ -72,5 +75,8 @@ class Solved:
             group=self.answers, template=self.template, longest=self.length + 1, seed=ctx.seed,
             slots=self.slots, compiled=learner.compiled,
         )  # fmt: skip
-        found = numbers(learner.generate(asks, writer))
+        groups = learner.generate(asks, writer)
+        for group in groups[: self.show]:
+            show(ctx, [group])
+        found = numbers(groups)
         return {f"heldout/{name}": value for name, value in found.items() if "fail" not in name}

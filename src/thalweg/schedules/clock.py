@@ -229,7 +229,7 @@ def check_number(
         f"{field} = {value!r}",
         expected=" ".join(["a finite number", " and ".join(limits)]).strip(),
         where=f"{_name(owner)}.{field}",
-        write=f"{field}={max(low, 0.0) if above == -np.inf else 1.0}",
+        write=f"{field}={max(low, min(high, 0.001))}",
     )
 
 

@@ -1,0 +1,54 @@
+"""What a recipe asks of its sources and models is checked before anything is built."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data_helpers import text_store
+from thalweg.controllers import Reached
+from thalweg.core.moves import Learn
+from thalweg.core.plan import plan
+from thalweg.core.protocols import Source
+from thalweg.core.recipe import Phase, Recipe, check
+from thalweg.core.time import tokens
+from thalweg.data import Corpus, Mixture
+from thalweg.errors import DataError, RecipeError
+from thalweg.models import Transformer
+from thalweg.monitors import HeldOut
+from thalweg.objectives import NextToken
+from thalweg.optim import SGD
+
+MODEL = Transformer(vocabulary=257, width=8, layers=1, heads=1, positions=8)
+LEARN = Learn("policy", NextToken(), SGD(lr=0.1))
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Corpus:
+    return Corpus(text_store(tmp_path, ["some words " * 9], "text"), length=8, max_epochs=2)
+
+
+def recipe(source: Source, **options: object) -> Recipe:
+    return Recipe({"policy": MODEL}, (Phase(100, source, (LEARN,), rows=4, **options),))
+
+
+def test_a_cap_on_epochs_that_the_run_breaks_is_refused_with_the_largest_run(text):
+    for source in (text, Mixture({"a": text, "b": text}, {"a": 3, "b": 1})):
+        most = int(source.most * 8)
+        with pytest.raises(DataError, match=f"{3200 - most:,} tokens short") as caught:
+            plan(recipe(source))
+        assert f"steps=tokens({most})" in caught.value.write
+        fits = recipe(source)
+        plan(replace(fits, phases=(replace(fits.phases[0], steps=tokens(most), rows=1),)))
+
+
+def test_a_source_without_end_and_a_phase_that_may_end_sooner_are_left_alone(text):
+    endless = replace(text, max_epochs=None)
+    plan(recipe(endless))
+    plan(recipe(Mixture({"a": text, "b": endless}, {"a": 3, "b": 1})))
+    plan(recipe(text, controllers=(Reached("loss", 1.0),)))
+
+
+def test_a_monitor_of_no_model_is_refused(text):
+    with pytest.raises(RecipeError, match="did you mean 'policy'"):
+        check(recipe(text, monitors=(HeldOut({"a": text}, model="polcy"),)))
