@@ -2,12 +2,12 @@
 
 For each seed: `thalweg plan --pilot`, then `thalweg train --from` the pilots, on text of
 ../shared/data/domains. Passes where the final loss is within 0.02 nats of the prediction and
-inside its interval. About 12 minutes of two cores; --steps makes it shorter. The beliefs of
+inside its interval. About 20 minutes of one core; --steps makes it shorter. The beliefs of
 `thalweg.laws.posterior` were set on seeds 0 and 1 among others, so those are no fresh test.
-The default share holds out 54 rows from one place, and what these rows happen to say decides half
-of the error: --held-out 0.04 --rows 256 measures on more, at more cost.
+Losses are measured on 256 held-out rows: of 54, as the recipe's share of 1 % gives here, what these
+happen to say decides half of the error (--held-out 0.01 --rows 64).
 
-    python benchmarks/plan_check.py --seeds 0 1 2
+    python benchmarks/plan_check.py --seeds 20 21 22
 """
 
 import argparse
@@ -67,11 +67,11 @@ def pilot_steps(folder: Path) -> int:
 def main() -> None:
     """Check every seed; exit with 1 where one misses the bar."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[20, 21, 22])
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--data", type=Path, default=TEXT / "docs-python.jsonl")
-    parser.add_argument("--held-out", type=float, default=0.01, help="Share of the text.")
-    parser.add_argument("--rows", type=int, default=64, help="Most held-out rows that are read.")
+    parser.add_argument("--held-out", type=float, default=0.04, help="Share of the text.")
+    parser.add_argument("--rows", type=int, default=256, help="Most held-out rows that are read.")
     parser.add_argument("--home", help="Folder to keep the runs in; what is there is not redone.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

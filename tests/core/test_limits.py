@@ -52,3 +52,8 @@ def test_a_source_without_end_and_a_phase_that_may_end_sooner_are_left_alone(tex
 def test_a_monitor_of_no_model_is_refused(text):
     with pytest.raises(RecipeError, match="did you mean 'policy'"):
         check(recipe(text, monitors=(HeldOut({"a": text}, model="polcy"),)))
+
+
+def test_two_monitors_of_one_name_are_refused(text):
+    with pytest.raises(RecipeError, match="used once"):
+        check(recipe(text, monitors=(HeldOut({"a": text}), HeldOut({"b": text}))))

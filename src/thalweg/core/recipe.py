@@ -164,6 +164,9 @@ def _check_phase(phase: Phase, models: Mapping[str, ModelSpec | CopyOf]) -> None
 
 
 def _check_monitors(phase: Phase, models: Mapping[str, ModelSpec | CopyOf]) -> None:
+    names = [str(getattr(one, "name", type(one).__name__)) for one in phase.monitors]
+    if names:  # what two of one name measure would stand in one column
+        _unique(names, f"{phase.name}.monitors", "one monitor over several sources")
     for monitor in phase.monitors:
         measured = getattr(monitor, "model", None)
         if isinstance(measured, str) and measured not in models:
