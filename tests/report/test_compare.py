@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,31 @@ def test_the_table_is_aligned_and_says_the_numbers(tmp_path: Path) -> None:
 def test_recipes_are_compared_by_path(tmp_path: Path) -> None:
     runs = [read_run(tiny(tmp_path / str(lr), [2.0], lr=lr)) for lr in (1.0, 2.0)]
     assert recipe_difference(runs) == {"lr": ("1.0", "2.0")}
+
+
+def test_a_part_of_another_kind_is_one_row_that_reads_as_code(tmp_path: Path) -> None:
+    span = {"$": "core.time:Span", "count": 0.25, "unit": "share"}
+    rates = ({"$": "a:Wsd", "peak": 0.00848528137, "decay": span}, {"$": "a:Constant", "value": 1})
+    runs = [read_run(tiny(tmp_path / str(i), [2.0])) for i in range(2)]
+    trees = [
+        {"$": "r:Recipe", "phases": [{"$": "r:Phase", "name": "main", "do": [
+            {"$": "m:Learn", "model": "policy", "lr": lr, "clip": 1.0}]}]}
+        for lr in rates
+    ]  # fmt: skip
+    both = [replace(run, tree=tree) for run, tree in zip(runs, trees, strict=True)]
+    assert recipe_difference(both) == {
+        "main.learn.policy.lr": ("Wsd(peak=0.00848528, decay=share(0.25))", "Constant(value=1)")
+    }
+
+
+def test_a_value_that_one_lacks_and_values_that_look_alike_are_shown(tmp_path: Path) -> None:
+    runs = [read_run(tiny(tmp_path / str(i), [2.0])) for i in range(2)]
+    trees = [{"a": 1, "x": 0.12345678901}, {"x": 0.12345678902}]
+    both = [replace(run, tree=tree) for run, tree in zip(runs, trees, strict=True)]
+    assert recipe_difference(both) == {
+        "a": ("1", "\u2013"),
+        "x": ("0.12345678901", "0.12345678902"),
+    }
 
 
 def test_an_empty_run_can_be_summarised(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def test_several_runs_share_one_page(make_run: MakeRun, tmp_path: Path) -> None:
     assert {"a-0", "a-1", "b-0", "b-1"} <= names
     first, third = (summarise(read_run(folders[i])).heldout for i in (0, 2))
     assert f"{third - first:+.4f}" in page.text
-    assert "phases.0.do.0.optimizer.lr.peak" in page.text
+    assert "train.learn.optimizer.lr.peak" in page.text
     assert "(2 pairs, 95 %)" in page.text
 
 

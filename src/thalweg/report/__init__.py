@@ -6,10 +6,10 @@ from thalweg.report.compare import (
     Group,
     Summary,
     compare,
-    recipe_difference,
     summarise,
     text_table,
 )
+from thalweg.report.difference import recipe_difference
 from thalweg.report.family import Member, family
 from thalweg.report.html import write_report
 from thalweg.report.progress import Progress, progress_line

@@ -7,7 +7,7 @@ more. The interval is Student's t over the paired differences.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -15,7 +15,6 @@ import numpy as np
 from scipy.special import stdtrit
 
 from thalweg.report.numbers import (
-    MISSING,
     bytes_text,
     count_text,
     duration_text,
@@ -33,8 +32,6 @@ __all__ = [
     "Group",
     "Summary",
     "compare",
-    "flatten",
-    "recipe_difference",
     "summarise",
     "text_table",
 ]
@@ -167,37 +164,6 @@ def text_table(comparison: Comparison) -> str:
     lines = ["  ".join(_cells(row, widths)).rstrip() for row in rows]
     lines.insert(1, "-" * max(len(line) for line in lines))
     return "\n".join([*lines, *_paired_lines(comparison)])
-
-
-def flatten(tree: Json, path: str = "") -> dict[str, Json]:
-    """Return the leaves of a record by dotted path.
-
-    Example:
-        >>> flatten({"a": {"b": 1}, "c": [2, 3]})
-        {'a.b': 1, 'c.0': 2, 'c.1': 3}
-    """
-    if isinstance(tree, dict) and tree:
-        items = list(tree.items())
-    elif isinstance(tree, list) and tree:
-        items = [(str(index), value) for index, value in enumerate(tree)]
-    else:
-        return {path: tree}
-    out: dict[str, Json] = {}
-    for key, value in items:
-        out |= flatten(value, f"{path}.{key}" if path else key)
-    return out
-
-
-def recipe_difference(runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
-    """Return the paths at which the records of runs differ, with each run's value as text."""
-    leaves = [flatten(run.tree) for run in runs]
-    paths = dict.fromkeys(path for leaf in leaves for path in leaf)
-    table = {path: tuple(_leaf(leaf, path) for leaf in leaves) for path in paths}
-    return {path: values for path, values in table.items() if len(set(values)) > 1}
-
-
-def _leaf(leaves: Mapping[str, Json], path: str) -> str:
-    return json.dumps(leaves[path]) if path in leaves else MISSING
 
 
 def _final(history: History) -> float:

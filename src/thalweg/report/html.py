@@ -23,8 +23,8 @@ from thalweg.report.compare import (
     Summary,
     compare,
     difference_text,
-    recipe_difference,
 )
+from thalweg.report.difference import recipe_difference
 from thalweg.report.draw import LARGE, SMALL, Figure
 from thalweg.report.experts import load_figures
 from thalweg.report.family import Member, family
