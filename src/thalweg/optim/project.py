@@ -110,11 +110,13 @@ def unnormalised(
             inside a normalisation leaves.
 
     Example:
-        >>> layer, x = nn.Linear(4, 4, bias=False), torch.randn(8, 4)
+        >>> draw = torch.Generator().manual_seed(0)
+        >>> layer, x = nn.Linear(4, 4, bias=False), torch.randn(8, 4, generator=draw)
+        >>> _ = nn.init.normal_(layer.weight, generator=draw)
         >>> named = list(layer.named_parameters())
         >>> unnormalised(lambda: layer(x).square().mean(), named)
         ('weight',)
-        >>> unnormalised(lambda: nn.functional.layer_norm(layer(x), (4,))[:, 0].mean(), named)
+        >>> unnormalised(lambda: nn.functional.layer_norm(layer(x), (4,))[:, 0].exp().mean(), named)
         ()
     """
     found: list[str] = []
