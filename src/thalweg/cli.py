@@ -49,10 +49,7 @@ Elsewhere = Annotated[
 ]
 TRAIN: Own = {
     "run": (Name, ""),
-    "past": (
-        Annotated[list[str] | None, typer.Option("--from", help="Runs to predict from.")],
-        None,
-    ),
+    "past": (Annotated[list[str] | None, PAST], None),
     "elsewhere": (Elsewhere, "refuse"),
     "sink": (Annotated[list[str] | None, SINK], None),
     "quiet": (Quiet, False),

@@ -8,7 +8,6 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from run_helpers import history, rows, stop_after, tensors
-from thalweg import cli
 from thalweg.core.session import resume, train
 from thalweg.data.tokenizer import byte_tokenizer
 from thalweg.launch import find_recipe
@@ -59,22 +58,6 @@ def folder(tmp_path, monkeypatch) -> Path:
     for name, lines in (("sums", answers), ("pairs", pairs)):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return tmp_path
-
-
-@pytest.fixture
-def run(folder, monkeypatch, capsys):
-    def call(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["thalweg", *words])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return call
 
 
 def line(recipe: str, model: str, *words: str) -> list[str]:

@@ -8,7 +8,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from run_helpers import history, stop_after, tensors
-from thalweg import cli
 from thalweg.core.session import Origin, resume, train
 from thalweg.data.tokenizer import byte_tokenizer
 from thalweg.errors import DataError, RecipeError
@@ -54,22 +53,6 @@ def folder(tmp_path, monkeypatch) -> Path:
     export(spec.build(0), spec, tmp_path / "model", tmp_path / "bytes")
     (tmp_path / "mine.py").write_text(MINE)
     return tmp_path
-
-
-@pytest.fixture
-def run(folder, monkeypatch, capsys):
-    def call(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["thalweg", *words])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return call
 
 
 def rl(*words: str) -> list[str]:

@@ -189,7 +189,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 def write_file(path: Path, text: str) -> None:
     """Write a file so that it is either old or new, whole, even if the machine stops."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
+    with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

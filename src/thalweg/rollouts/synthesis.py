@@ -17,13 +17,13 @@ less and changes nothing; near duplicates by MinHash and tf-idf instead of embed
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from thalweg.core.checkpoint import write_file
 from thalweg.core.protocols import Listed, Problem, Task
 from thalweg.data.duplicates import contaminated, near_duplicates
 from thalweg.data.ledger import Ledger
@@ -189,7 +189,8 @@ def synthesise(
     say(asker.cost())
     if not rows:
         raise _empty(target, counts)
-    _write(target, rows)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_file(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return Made(
         target, len(rows), len({row["number"] for row in rows}), tuple(counts), asker.cost()
     )
@@ -204,7 +205,7 @@ def _seeds(task: Task, plan: Synthesis) -> list[_Question]:
             f"seeds={count} of {type(task).__name__}",
             expected="1 or more: a generated task has no end",
             where="Synthesis.seeds",
-            write="Synthesis(seeds=100)",
+            write="--seeds 100 (in Python seeds=100)",
         )
     problems = (problem_at(task, plan.seed, index) for index in range(count))
     return [_Question(number, problem, None, 0) for number, problem in enumerate(problems)]
@@ -308,15 +309,6 @@ def _parent(pool: Sequence[_Question], place: int | None) -> int | None:
 def _line(number: int, counts: dict[str, int]) -> str:
     told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     return f"round {number}: {told}"
-
-
-def _write(target: Path, rows: Sequence[dict[str, Any]]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(target.name + ".new")
-    with fresh.open("w", encoding="utf-8") as out:
-        for row in rows:
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
-    os.replace(fresh, target)
 
 
 def _empty(target: Path, counts: Sequence[dict[str, int]]) -> DataError:
