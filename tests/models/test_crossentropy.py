@@ -105,3 +105,16 @@ def test_a_second_derivative_of_the_weighted_loss_is_refused_not_wrong():
     loss = linear_cross_entropy(hidden, torch.randn(5, 4), torch.arange(3), torch.ones(3)).loss
     with pytest.raises(RecipeError, match="second derivative"):
         torch.autograd.grad(loss, hidden, create_graph=True)
+
+
+def test_tokens_without_weight_are_left_out_of_the_backward_pass() -> None:
+    hidden, head, targets, _ = _inputs(torch.float64)
+    hidden.data[2] = torch.inf  # would spoil every gradient that looked at it
+    weight = torch.tensor([0.5, 0.0, 0.0, -1.0, 0.0, 0.0, 2.0], dtype=torch.float64)
+    some = weight != 0
+    logprobs = linear_cross_entropy(hidden, head, targets, chunk=2).logprobs
+    found = torch.autograd.grad((weight * logprobs)[some].sum(), (hidden, head))
+    shares = (hidden[some] @ head.t()).log_softmax(-1).gather(1, targets[some, None])[:, 0]
+    expected = torch.autograd.grad((weight[some] * shares).sum(), (hidden, head))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours - theirs).abs().max() < 1e-12

@@ -74,3 +74,23 @@ def test_a_decoder_gives_both_at_a_temperature(temperature: float) -> None:
     assert torch.allclose(alone.logprobs, expected, atol=1e-5)
     assert torch.allclose(found.entropy, -(shares.exp() * shares).sum(-1), atol=1e-5)
     assert alone.entropy is None
+
+
+def test_tokens_of_which_nothing_is_asked_are_left_out_of_the_backward_pass() -> None:
+    hidden, head, targets = inputs()
+    hidden.data[2] = torch.inf  # would spoil every gradient that looked at it
+    first, second = torch.zeros(2, 7, dtype=torch.float64)
+    first[[0, 6]], second[[3, 6]] = (
+        torch.tensor([0.5, -1.0]).double(),
+        torch.tensor([1.0, 2.0]).double(),
+    )
+    some = [0, 3, 6]
+    both = linear_entropy(hidden, head, targets, chunk=2)
+    asked = (first * both.logprobs_N)[some].sum() + (second * both.entropy_N)[some].sum()
+    found = torch.autograd.grad(asked, (hidden, head))
+    shares = (hidden[some] @ head.t()).log_softmax(-1)
+    plain = first[some] @ shares.gather(1, targets[some, None])[:, 0]
+    plain = plain - (second[some, None] * shares.exp() * shares).sum()
+    expected = torch.autograd.grad(plain, (hidden, head))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours - theirs).abs().max() < 1e-12

@@ -150,14 +150,21 @@ class Learner:
         batch: Batch,
         *,
         micro: int | None = None,
+        often: bool = False,
     ) -> torch.Tensor:
         """Return fn's values for every row [R, ...], without gradients, gathered on the CPU.
 
-        Not through torch.compile: other shapes than those of training would be compiled anew.
+        Args:
+            fn: Called with the model and rows of the batch.
+            batch: The global batch.
+            micro: Tokens of a forward pass on one rank; None for all.
+            often: Asked at every step, of rows as long as those that train: worth compiling, in a
+                run that compiles. Anything else would be compiled anew for a few calls.
         """
         mine = self.world.mine(batch if "weight" in batch else _with_weight(batch))
+        model = self._call if often else self.module
         with self.evaluating():
-            parts = [fn(self.module, m.loaded(self.world.device)) for m in _micros(mine, micro)]
+            parts = [fn(model, m.loaded(self.world.device)) for m in _micros(mine, micro)]
         return self.world.gather(torch.cat(parts), batch.rows).cpu()
 
     def generate(

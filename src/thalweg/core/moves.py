@@ -179,9 +179,8 @@ class Score:
 
     def __call__(self, batch: Batch, ctx: Context) -> Batch:
         """Return the batch with the column added."""
-        return batch.plus(
-            {self.column: ctx.models[self.model].score(self.fn, batch, micro=self.micro)}
-        )
+        model = ctx.models[self.model]
+        return batch.plus({self.column: model.score(self.fn, batch, micro=self.micro, often=True)})
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ class RunFolder:
         self._lock: IO[str] | None = None
         world.from_main(self._take)
         self._files = {n: (path / n).open("a") for n in FILES} if world.main else {}
+        self._waiting: list[tuple[str, Mapping[str, Any]]] = []
         self._begin = clock.perf_counter()
         self._tokens = 0
         self._memory = 0
@@ -96,8 +97,10 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         """Close the files and release the lock."""
+        with suppress(StateError):  # what a full disk left behind was complained of before
+            self._flush()
         for file in self._files.values():
-            with suppress(OSError):  # what a full disk left in the buffer was complained of before
+            with suppress(OSError):
                 file.close()
         if self._lock is not None:
             self._lock.close()
@@ -117,13 +120,14 @@ class RunFolder:
         if not self._world.main:
             return
         timing = self._timing(state, seconds)
-        self._line("history.jsonl", {"step": state.run_step, **report})
+        row = {"step": state.run_step, **report}
+        self._line("history.jsonl", row)
         self._line("timing.jsonl", timing)
         if timing["elapsed"] - self._flushed > FLUSH_SECONDS:
             self._flush()
             self._flushed = timing["elapsed"]
         for watch in self._watchers:
-            watch({"step": state.run_step, **report}, timing)
+            watch(row, timing)
 
     def save(
         self, state: RunState, learners: Mapping[str, Learner], tags: Sequence[str] = ()
@@ -223,10 +227,14 @@ class RunFolder:
         }
 
     def _line(self, name: str, row: Mapping[str, Any]) -> None:
-        with self._room_for(name):
-            self._files[name].write(json.dumps(row) + "\n")
+        """Keep a row until the next flush: many at once are written for the price of a few."""
+        self._waiting.append((name, row))
 
     def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for name, row in waiting:
+            with self._room_for(name):
+                self._files[name].write(json.dumps(row) + "\n")
         for name, file in self._files.items():
             with self._room_for(name):
                 file.flush()

@@ -128,7 +128,8 @@ def _gradients(
         targets_C1 = targets_N[chunk, None]
         log_share_CV = log_shares(hidden_ND[chunk], head_VD)
         picked_C1 = log_share_CV.gather(1, targets_C1)
-        slope_CV = log_share_CV.exp().to(hidden_ND.dtype)
+        exp = log_share_CV.exp if log_share_CV.requires_grad else log_share_CV.exp_
+        slope_CV = exp().to(hidden_ND.dtype)
         at_target_C1 = (picked_C1.exp() - 1.0).to(hidden_ND.dtype)
         put = slope_CV.scatter if slope_CV.requires_grad else slope_CV.scatter_
         slope_CV = put(1, targets_C1, at_target_C1)
@@ -139,9 +140,40 @@ def _gradients(
     return logprobs_N, to_hidden_ND, to_head
 
 
+def _slopes(
+    hidden_ND: torch.Tensor,
+    head_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    weight_N: torch.Tensor,
+    size: int,
+    with_head: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the gradients that `_gradients` returns, from the tokens alone that have a weight."""
+    asked = asked_of(weight_N)
+    if asked is None:
+        return _gradients(hidden_ND, head_VD, targets_N, weight_N, size, with_head)[1:]
+    given = hidden_ND[asked], head_VD, targets_N[asked], weight_N[asked]
+    _, to_asked, to_head = _gradients(*given, size, with_head)
+    return torch.zeros_like(hidden_ND).index_copy(0, asked, to_asked), to_head
+
+
+def asked_of(*weights_N: torch.Tensor) -> torch.Tensor | None:
+    """Return the tokens that have any weight, or None if nearly all have.
+
+    Prompts have none, nor padding, nor groups of answers that all earned the same. To pick them
+    out costs a copy of the hidden states, and a look at the weights, which a GPU would wait for.
+    """
+    if weights_N[0].is_cuda:
+        return None
+    some_N = torch.stack([weight_N != 0 for weight_N in weights_N]).any(0)
+    asked = some_N.nonzero()[:, 0]
+    return asked if 10 * len(asked) < 9 * len(some_N) else None
+
+
 # Operators are known to torch by name, so they are registered when this file is imported.
 _score_whole = torch.library.custom_op("thalweg::linear_score", _score, mutates_args=())
-gradients_whole = torch.library.custom_op("thalweg::linear_gradients", _gradients, mutates_args=())
+_gradients_whole = torch.library.custom_op("thalweg::linear_gradients", _gradients, mutates_args=())
+slopes_whole = torch.library.custom_op("thalweg::linear_slopes", _slopes, mutates_args=())
 
 
 @_score_whole.register_fake
@@ -151,7 +183,7 @@ def _(
     return hidden_ND.new_empty(targets_N.shape, dtype=wide(hidden_ND.dtype))
 
 
-@gradients_whole.register_fake
+@_gradients_whole.register_fake
 def _(
     hidden_ND: torch.Tensor,
     head_VD: torch.Tensor,
@@ -164,6 +196,20 @@ def _(
     logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=full)
     to_head = head_VD.new_empty(head_VD.shape if with_head else (0, head_VD.shape[1]), dtype=full)
     return logprobs_N, torch.empty_like(hidden_ND), to_head
+
+
+@slopes_whole.register_fake
+def _(
+    hidden_ND: torch.Tensor,
+    head_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    weight_N: torch.Tensor,
+    size: int,
+    with_head: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = head_VD.shape[0] if with_head else 0
+    to_head = head_VD.new_empty((rows, head_VD.shape[1]), dtype=wide(hidden_ND.dtype))
+    return torch.empty_like(hidden_ND), to_head
 
 
 class _Weighted(torch.autograd.Function):
@@ -180,7 +226,7 @@ class _Weighted(torch.autograd.Function):
         low: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.with_head = ctx.needs_input_grad[1]
-        logprobs_N, to_hidden, to_head = gradients_whole(
+        logprobs_N, to_hidden, to_head = _gradients_whole(
             hidden_ND.to(low), head_VD.to(low), targets_N, weight_N, size, ctx.with_head
         )
         ctx.save_for_backward(to_hidden, to_head)
@@ -229,8 +275,8 @@ class _LogProbs(torch.autograd.Function):
         size, low = ctx.how
         with_head = ctx.needs_input_grad[1]
         # with gradients enabled somebody wants a second derivative: the loop has one
-        gradients = _gradients if torch.is_grad_enabled() else gradients_whole
-        _, to_hidden, to_head = gradients(
+        slopes = _slopes if torch.is_grad_enabled() else slopes_whole
+        to_hidden, to_head = slopes(
             hidden_ND.to(low), head_VD.to(low), targets_N, -to_logprobs, size, with_head
         )
         head_gradient = to_head.to(head_VD.dtype) if with_head else None

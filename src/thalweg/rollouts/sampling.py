@@ -104,13 +104,12 @@ def draw(logits_RV: torch.Tensor, uniform_R: torch.Tensor, how: Sampling = Sampl
     scores_RV = logits_RV.float()
     if how.temperature not in (0, 1):
         scores_RV = scores_RV / how.temperature
-    logprobs_RV = scores_RV.log_softmax(-1)
     if how.temperature == 0:
-        chosen_R = logprobs_RV.argmax(-1)
-    else:
-        share_RV = logprobs_RV.exp()
-        chosen_R = _invert(_cut(share_RV, how) if how.cut else share_RV, uniform_R)
-    return Drawn(chosen_R, logprobs_RV.gather(1, chosen_R[:, None])[:, 0])
+        chosen_R = scores_RV.argmax(-1)
+        return Drawn(chosen_R, scores_RV.log_softmax(-1).gather(1, chosen_R[:, None])[:, 0])
+    share_RV = scores_RV.softmax(-1)
+    chosen_R = _invert(_cut(share_RV, how) if how.cut else share_RV, uniform_R)
+    return Drawn(chosen_R, share_RV.gather(1, chosen_R[:, None])[:, 0].log())
 
 
 def _cut(share_RV: torch.Tensor, how: Sampling) -> torch.Tensor:
