@@ -174,8 +174,10 @@ def sample(
         top_p=top_p,
         seed=seed,
     )
-    for text, more in rows:
-        print(f"--- {text!r}\n{text}{more}\n")
+    for start, text, full in rows:
+        print(f"--- {start!r}\n{start}{text}\n")
+        if full:
+            print("(the model has no further positions)", file=sys.stderr)
 
 
 @app.command()

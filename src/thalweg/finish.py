@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from thalweg.core.checkpoint import (
     checkpoints,
@@ -29,9 +30,18 @@ from thalweg.errors import StateError, did_you_mean
 from thalweg.evaluate import HeldOutLoss, held_out_loss
 from thalweg.models import Decoder, export
 from thalweg.report import write_report
-from thalweg.rollouts import Demonstrations, Rollouts, Sampling, Solved, generate
+from thalweg.rollouts import Answer, Demonstrations, Rollouts, Sampling, Solved, generate
 
-__all__ = ["close", "evaluate", "export_run", "finish", "open_learner", "sample", "show_data"]
+__all__ = [
+    "Written",
+    "close",
+    "evaluate",
+    "export_run",
+    "finish",
+    "open_learner",
+    "sample",
+    "show_data",
+]
 
 PROMPTS = ("import ", "def ", "The ")
 """What a run is asked to go on from when nobody says."""
@@ -71,6 +81,15 @@ def open_learner(
     return recipe, learners[model]
 
 
+class Written(NamedTuple):
+    """A prompt and how a model goes on."""
+
+    prompt: str
+    text: str
+    full: bool
+    """Whether the model's positions ended it, before as many tokens as were asked for."""
+
+
 def sample(
     run: Path,
     prompts: tuple[str, ...] = PROMPTS,
@@ -80,13 +99,17 @@ def sample(
     top_p: float = 0.95,
     seed: int = 0,
     model: str = "policy",
-) -> list[tuple[str, str]]:
+) -> list[Written]:
     """Return what a run's model writes after each prompt."""
     recipe, learner = open_learner(run, model)
     tokenizer = load_tokenizer(tokenizer_folder(recipe) or "bytes")
     ids = [[tokenizer.end_id, *tokenizer.encode(prompt)] for prompt in prompts]
     how = Sampling(new_tokens=tokens, temperature=temperature, top_p=top_p)
-    return [*zip(prompts, _written(learner, tokenizer, ids, how, seed), strict=True)]
+    answers = _written(learner, tokenizer, ids, how, seed)
+    return [
+        Written(prompt, text, not answer.finished and len(answer.tokens) < tokens)
+        for prompt, (text, answer) in zip(prompts, answers, strict=True)
+    ]
 
 
 def evaluate(
@@ -228,7 +251,8 @@ def _samples(
         ids = _asked(min(pairs, key=lambda one: one.shuffle), recipe.seed, count)
     how = Sampling(new_tokens=120, temperature=0.8, top_p=0.95)
     begun = [tokenizer.decode(one, special=False) for one in ids]
-    return [*zip(begun, _written(learner, tokenizer, ids, how), strict=True)]
+    answers = _written(learner, tokenizer, ids, how)
+    return [(start, text) for start, (text, _) in zip(begun, answers, strict=True)]
 
 
 def _asked(source: Pairs | Preferences, seed: int, count: int) -> list[list[int]]:
@@ -248,11 +272,11 @@ def _written(
     ids: Sequence[Sequence[int]],
     how: Sampling,
     seed: int = 0,
-) -> list[str]:
-    """Return the text that a model writes after each prompt."""
+) -> list[tuple[str, Answer]]:
+    """Return what a model writes after each prompt, as text and as it was drawn."""
     with learner.evaluating():
         made = generate(learner.module, ids, how, end_id=tokenizer.end_id, seed=seed)
-    return [tokenizer.decode(answer.tokens, special=False) for [answer] in made]
+    return [(tokenizer.decode(answer.tokens, special=False), answer) for [answer] in made]
 
 
 def _export(recipe: Recipe, learner: Learner, folder: Path) -> Path:

@@ -23,6 +23,7 @@ def test_a_run_is_trained_listed_sampled_measured_exported_and_reported(shell):
     }
     assert "pretrain-1" in shell("list")[1]
     assert "--- 'ab'" in shell("sample", "pretrain-1", "--prompt", "ab", "--tokens", "4")[1]
+    assert "no further positions" in shell("sample", "pretrain-1", "--tokens", "4000")[2]
     assert "nats per token" in shell("evaluate", "pretrain-1", "--data", "b.txt")[1]
     assert shell("export", "pretrain-1", "out")[0] == 0
     assert (shell.folder / "out" / "model.safetensors").exists()

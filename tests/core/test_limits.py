@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from data_helpers import text_store
+from data_helpers import pair_store, preference_store, text_store
 from thalweg.controllers import Reached
 from thalweg.core.moves import Learn
 from thalweg.core.plan import plan
-from thalweg.core.protocols import Source
+from thalweg.core.protocols import Context, Source
 from thalweg.core.recipe import Phase, Recipe, check
-from thalweg.core.time import tokens
-from thalweg.data import Corpus, Mixture
+from thalweg.core.time import Time, tokens
+from thalweg.data import Corpus, Mixture, Ordered, Pairs, Preferences
 from thalweg.errors import DataError, RecipeError
 from thalweg.models import Transformer
 from thalweg.monitors import HeldOut
@@ -34,7 +34,7 @@ def recipe(source: Source, **options: object) -> Recipe:
 
 def test_a_cap_on_epochs_that_the_run_breaks_is_refused_with_the_largest_run(text):
     for source in (text, Mixture({"a": text, "b": text}, {"a": 3, "b": 1})):
-        most = int(source.most * 8)
+        most = int(source.most(0) * 8)
         with pytest.raises(DataError, match=f"{3200 - most:,} tokens short") as caught:
             plan(recipe(source))
         assert f"steps=tokens({most})" in caught.value.write
@@ -57,3 +57,33 @@ def test_a_monitor_of_no_model_is_refused(text):
 def test_two_monitors_of_one_name_are_refused(text):
     with pytest.raises(RecipeError, match="used once"):
         check(recipe(text, monitors=(HeldOut({"a": text}), HeldOut({"b": text}))))
+
+
+def limited(folder: Path) -> list[Source]:
+    """Return a source of each kind that gives one and a half of its epochs."""
+    words = ["ab", "cde", "fg", "hij", "k"]
+    pairs = pair_store(folder, list(zip(words, words[::-1], strict=True)))
+    triples = preference_store(folder, list(zip(words, words[::-1], words, strict=True)))
+    texts = text_store(folder, words, "words")
+    return [
+        Corpus(texts, length=4, max_epochs=1.5),
+        Pairs(pairs, length=8, max_epochs=1.5),
+        Preferences(triples, length=8, max_epochs=1.5),
+        Ordered(texts, length=4, max_epochs=1.5),
+    ]
+
+
+def test_every_source_of_rows_knows_the_most_that_it_gives(tmp_path):
+    for source in limited(tmp_path):
+        most = int(source.most(0))
+        run = recipe(source)
+        fits = replace(run, phases=(replace(run.phases[0], steps=most, rows=1),))
+        plan(fits)
+        with pytest.raises(DataError, match="tokens short"):
+            plan(replace(fits, phases=(replace(fits.phases[0], steps=most + 1),)))
+        ctx = Context(Time(), 0, rows=1)
+        state = source.start(ctx)
+        for _ in range(most):
+            _, state = source.next(state, ctx)
+        with pytest.raises(DataError, match="no rows left"):
+            source.next(state, ctx)

@@ -3,6 +3,7 @@
 The checks that need the data's own numbers stand here too: vocabulary, row length, ranks.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -65,9 +66,8 @@ class Plan:
 class Ending(Protocol):
     """A source that may come to an end and knows beforehand when."""
 
-    @property
-    def most(self) -> float:
-        """Most rows that it can give; infinite where there is no limit."""
+    def most(self, seed: int) -> float:
+        """Return the most rows that it can give; infinite where there is no limit."""
         ...
 
 
@@ -96,7 +96,7 @@ def plan(recipe: Recipe, ranks: int = 1) -> Plan:
         if table.steps is None:
             endless = True
             continue
-        _check_most(phase, table, first)
+        _check_most(recipe.seed, phase, table, first)
         for name, share in _shares(phase, table, first).items():
             before = sources[name].tokens if name in sources else 0.0
             sources[name] = Share(before + share.tokens, share.size)
@@ -131,29 +131,36 @@ def _shares(phase: Phase, dials: Dials, first: int) -> dict[str, Share]:
     source, steps = phase.source, dials.steps
     if not isinstance(source, Foreseen) or not steps:
         return {}
-    grid = np.arange(steps)
-    time = Time(grid, steps, grid * dials.batch_tokens, grid + first, dials.batch_tokens)
-    rows = np.broadcast_to(np.round(np.asarray(at(phase.rows, time), float)), grid.shape)
+    time, rows = _rows(phase, dials, first)
     sizes = source.sizes
     shares = source.shares(time)
     tokens = {n: float(np.sum(rows * np.asarray(v, float))) for n, v in shares.items()}
     return {n: Share(t * source.row_tokens, sizes.get(n, 0)) for n, t in tokens.items()}
 
 
-def _check_most(phase: Phase, dials: Dials, first: int) -> None:
+def _rows(phase: Phase, dials: Dials, first: int) -> tuple[Time, np.ndarray]:
+    """Return every step of a phase, as one moment, and the rows of each."""
+    grid = np.arange(dials.steps or 0)
+    time = Time(grid, dials.steps, grid * dials.batch_tokens, grid + first, dials.batch_tokens)
+    rows = np.round(np.asarray(at(phase.rows, time), float))
+    return time, np.broadcast_to(rows, grid.shape)
+
+
+def _check_most(seed: int, phase: Phase, dials: Dials, first: int) -> None:
     """Refuse a phase that its source cannot fill; one that a controller may end is left alone."""
     source = phase.source
     if not (isinstance(source, Ending) and isinstance(source, Foreseen)) or phase.controllers:
         return
+    rows, allowed = float(_rows(phase, dials, first)[1].sum()), source.most(seed)
     asked = sum(share.tokens for share in _shares(phase, dials, first).values())
-    most = source.most * source.row_tokens
-    if asked > most:
+    if rows > allowed:
+        most = math.floor(asked * allowed / rows)
         raise DataError(
-            f"{asked:,.0f} tokens of sources that give {most:,.0f} at most: {asked - most:,.0f} "
+            f"{asked:,.0f} tokens of sources that give {most:,} at most: {asked - most:,.0f} "
             "tokens short",
-            expected=f"a phase of at most {most:,.0f} tokens, the largest possible",
+            expected=f"a phase of at most {most:,} tokens, the largest possible",
             where=f"{phase.name}.steps",
-            write=f"steps=tokens({most:.12g}), a larger max_epochs, or more text",
+            write=f"steps=tokens({most}), a larger max_epochs, or more text",
         )
 
 

@@ -92,9 +92,8 @@ class Corpus:
         """Rows of one epoch."""
         return -(-self.size // self.length)
 
-    @property
-    def most(self) -> float:
-        """Most rows that it can give; infinite without `max_epochs`."""
+    def most(self, seed: int) -> float:
+        """Return the most rows that it can give; infinite without `max_epochs`."""
         return inf if self.max_epochs is None else int(self.max_epochs * self.windows)
 
     @property
@@ -123,9 +122,7 @@ class Corpus:
 
     def room(self, state: State, ctx: Context) -> int:
         """Return how many of `ctx.rows` rows can still be given."""
-        if self.max_epochs is None:
-            return ctx.rows
-        return max(0, min(ctx.rows, int(self.max_epochs * self.windows) - int(state["row"])))
+        return int(max(0, min(ctx.rows, self.most(ctx.seed) - int(state["row"]))))
 
     def next(self, state: State, ctx: Context) -> tuple[Batch, State]:
         """Return `ctx.rows` rows and the next state.

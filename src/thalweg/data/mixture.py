@@ -84,10 +84,9 @@ class Mixture:
             for name, size in zip(self._leaves(key), source.sizes.values(), strict=True)
         }
 
-    @property
-    def most(self) -> float:
-        """Most rows of all its sources together; infinite as soon as one has no limit."""
-        return sum(s.most if isinstance(s, Ending) else inf for s in self.sources.values())
+    def most(self, seed: int) -> float:
+        """Return the most rows of all its sources together; infinite as soon as one has none."""
+        return sum(s.most(seed) if isinstance(s, Ending) else inf for s in self.sources.values())
 
     def shares(self, time: Time) -> Mapping[str, np.ndarray]:
         """Return the planned share of each name, in the shape of `time.step`; none runs out."""

@@ -28,6 +28,7 @@ from thalweg.data.rows import (
     check_epochs,
     check_fingerprint,
     check_length,
+    most_in_epochs,
     room_in_epochs,
     spent,
 )
@@ -107,6 +108,11 @@ class Ordered:
     def sizes(self) -> Mapping[str, int]:
         """Targets of all selected documents, by name."""
         return {self.name: self.size}
+
+    def most(self, seed: int) -> float:
+        """Return the most rows that it can give; infinite without `max_epochs`."""
+        plans = self._documents(seed).plans
+        return most_in_epochs(self.max_epochs, lambda epoch: plans(epoch).rows(self.length))
 
     def shares(self, time: Time) -> Mapping[str, float]:
         """Return the share of rows of each name: all."""

@@ -25,6 +25,7 @@ from thalweg.data.rows import (
     check_fingerprint,
     check_length,
     check_sizes,
+    most_in_epochs,
     room_in_epochs,
     spent,
 )
@@ -93,6 +94,10 @@ class Pairs:
     def sizes(self) -> Mapping[str, int]:
         """Targets that count in one epoch, by name."""
         return {self.name: self.size}
+
+    def most(self, seed: int) -> float:
+        """Return the most rows that it can give; infinite without `max_epochs`."""
+        return most_in_epochs(self.max_epochs, self._rows(seed).count)
 
     def shares(self, time: Time) -> Mapping[str, float]:
         """Return the mean share of a row's places that hold a target that counts."""

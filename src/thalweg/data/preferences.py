@@ -8,6 +8,7 @@ once in each half.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -87,6 +88,10 @@ class Preferences:
         """Rows of one epoch."""
         return len(self._known.kept)
 
+    def most(self, seed: int) -> float:
+        """Return the most rows that it can give; infinite without `max_epochs`."""
+        return inf if self.max_epochs is None else int(self.max_epochs * self.pairs)
+
     def shares(self, time: Time) -> Mapping[str, float]:
         """Return the mean share of a row's places that hold a target that counts."""
         return {self.name: self._known.targets / (self.pairs * self.row_tokens)}
@@ -105,9 +110,7 @@ class Preferences:
 
     def room(self, state: State, ctx: Context) -> int:
         """Return how many of `ctx.rows` rows can still be given."""
-        if self.max_epochs is None:
-            return ctx.rows
-        return max(0, min(ctx.rows, int(self.max_epochs * self.pairs) - int(state["row"])))
+        return int(max(0, min(ctx.rows, self.most(ctx.seed) - int(state["row"]))))
 
     def next(self, state: State, ctx: Context) -> tuple[Batch, State]:
         """Return `ctx.rows` rows and the next state.

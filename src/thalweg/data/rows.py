@@ -1,5 +1,6 @@
 """What sources of text share: how many rows are left, the first of them, and what they refuse."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -22,6 +23,7 @@ __all__ = [
     "first_batches",
     "first_rows",
     "is_limited",
+    "most_in_epochs",
     "room_in_epochs",
     "spent",
 ]
@@ -106,6 +108,19 @@ def room_in_epochs(
         left += int(count(epoch) * min(1.0, max_epochs - epoch))
         epoch += 1
     return max(0, min(left, rows))
+
+
+def most_in_epochs(max_epochs: float | None, count: Callable[[int], int]) -> float:
+    """Return the rows of all epochs of a source whose epochs differ in length.
+
+    Args:
+        max_epochs: Of the source; None: infinitely many.
+        count: Epoch -> its rows.
+    """
+    if max_epochs is None:
+        return math.inf
+    parts = (min(1.0, max_epochs - epoch) for epoch in range(math.ceil(max_epochs)))
+    return sum(int(count(epoch) * part) for epoch, part in enumerate(parts))
 
 
 def check_epochs(max_epochs: float | None, name: str) -> None:
