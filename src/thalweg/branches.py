@@ -51,6 +51,8 @@ __all__ = [
 
 NEAR = 0.995
 """A proposed factor from here on is the rate itself."""
+PLACES = ("length", "select", "order")
+"""Fields of sources that decide what their row of some number is."""
 
 
 @dataclass(frozen=True)
@@ -233,15 +235,18 @@ def _carried(state: dict[str, Any], was: Any, now: Any) -> dict[str, Any]:
     return state if _kinds(old) == _kinds(new) else {**state, "source": None, "controllers": None}
 
 
-def _kinds(data: Any) -> Any:
-    """Return a record without its numbers: what a source reads, not how much of it."""
+def _kinds(data: Any, exact: bool = False) -> Any:
+    """Return a record without its dials: what a source reads, not how much of it.
+
+    Numbers stay where the position in a source depends on them.
+    """
     if isinstance(data, dict):
         if str(data.get("$", "")).startswith(("thalweg.schedules", "thalweg.core.dials")):
-            return "schedule"
-        return {key: _kinds(value) for key, value in data.items()}
+            return "dial"
+        return {key: _kinds(v, exact or key in PLACES) for key, v in data.items()}
     if isinstance(data, list):
-        return [_kinds(value) for value in data]
-    return "number" if isinstance(data, int | float) else data
+        return [_kinds(value, exact) for value in data]
+    return "dial" if isinstance(data, int | float) and not exact else data
 
 
 def _checkpoint(parent: Path, fork: Fork) -> Path:
@@ -328,7 +333,9 @@ def _warmed(phase: Phase, length: int) -> Phase:
         above, _, field = path.rpartition(".")
         warms = field == "warmup" or (field == "over" and isinstance(get(phase, above), Warmup))
         if warms and isinstance(value, Span) and value.unit == "share":
-            phase = put(phase, path, Span(value.of(Time(0, length)), "steps"))
+            written = put(phase, path, Span(value.of(Time(0, length)), "steps"))
+            if _first_difference(phase, written, length)[0] == length:  # not of a stage of Rewarm
+                phase = written
     return phase
 
 

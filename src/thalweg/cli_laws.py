@@ -82,7 +82,7 @@ def predict(
     warmup: Annotated[int, typer.Option(help="Steps of warm-up.")] = 0,
     decay: Annotated[int, typer.Option(help="Steps of decay at the end.")] = 0,
     shape: Annotated[Literal["wsd", "cosine"], typer.Option(help="Of the schedule.")] = "wsd",
-    floor: Annotated[float, typer.Option(help="Rate at the end.")] = 0.0,
+    floor: Annotated[float, typer.Option(help="Last rate as a share of the peak.")] = 0.0,
     level: Annotated[float, typer.Option(help="Of the interval.")] = 0.9,
     parameters: Size = None,
     out: Out = None,
@@ -106,7 +106,7 @@ def optimise(
         float | None, typer.Option(help="Peak rate; the fit's own if left out.")
     ] = None,
     warmup: Annotated[int, typer.Option(help="Steps of warm-up.")] = 0,
-    floor: Annotated[float, typer.Option(help="Lowest rate.")] = 0.0,
+    floor: Annotated[float, typer.Option(help="Last rate as a share of the peak.")] = 0.0,
     family: Annotated[
         Literal["cooldown", "free"], typer.Option(help="A hold and a cooldown, or any decay.")
     ] = "cooldown",

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from thalweg.core.batch import targets_of
 from thalweg.core.checkpoint import (
     checkpoints,
     fill_learners,
@@ -16,7 +17,7 @@ from thalweg.core.checkpoint import (
 from thalweg.core.grow import Growable
 from thalweg.core.learner import Learner
 from thalweg.core.names import called, finder
-from thalweg.core.protocols import Context, ModelSpec, Source
+from thalweg.core.protocols import Context, Foreseen, ModelSpec, Source
 from thalweg.core.recipe import Recipe, origin
 from thalweg.core.replay import batch_at
 from thalweg.core.session import build_learners, open_run
@@ -184,10 +185,12 @@ def close(folder: Path, state: RunState, code: int) -> None:
         steps = [step_of(path) for path in checkpoints(folder)]
         at = steps[len(steps) // 2]
         print("next:")
-        print(f"  thalweg sample {run} --prompt 'def main('")
+        if (folder / "export").exists():
+            print(f"  thalweg sample {run} --prompt 'def main('")
         print(f"  thalweg branch {run} --at {at} --decay {max(1, at // 4)}")
         print(f"  thalweg extend {run} --steps {max(1, state.run_step // 2)}")
-        print(f"  thalweg data {run} --step 1")
+        if isinstance(open_run(folder)[0].phases[0].source, Foreseen):
+            print(f"  thalweg data {run} --step 1")
 
 
 def read_samples(folder: Path) -> list[tuple[str, str]]:
@@ -203,13 +206,14 @@ def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str
     batch, names = batch_at(run, recipe, step, finder(file))
     folder = tokenizer_folder(recipe)
     tokenizer = load_tokenizer(folder) if folder is not None else None
-    counted = (batch["weight"] > 0).sum(1).tolist()
+    columns = [name for name in ("tokens", "chosen", "rejected") if name in batch]
+    counted = targets_of(batch).tolist()
     lines = [f"step {step}: {batch.rows} rows, {sum(counted)} target tokens"]
     shown = batch.take(range(min(rows, batch.rows)))
     for i in range(shown.rows):
         source, number = names[int(shown["source"][i])], int(shown["id"][i])
-        text = _text(tokenizer, shown["tokens"][i].tolist())[:characters]
-        lines += [f"\n--- row {i}: {source} #{number}, {counted[i]} targets", text]
+        texts = [_text(tokenizer, shown[name][i].tolist())[:characters] for name in columns]
+        lines += [f"\n--- row {i}: {source} #{number}, {counted[i]} targets", *texts]
     if batch.rows > shown.rows:
         lines.append(f"\n... and {batch.rows - shown.rows} more rows (--rows)")
     return "\n".join(lines)

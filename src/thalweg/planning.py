@@ -119,7 +119,7 @@ def predict(
     about = {"tree": record(recipe), "models": _sizes(cost(recipe))}
     made_with = replace(origin_of(about), batch_tokens=rates.tokens[-1] / rates.lr.size or None)
     table = Plan(lr=rates.lr, tokens=rates.tokens, origin=made_with, readings=readings,
-                 doubts=_doubts(recipe, rates.path))  # fmt: skip
+                 doubts=_doubts(recipe))  # fmt: skip
     prediction = foresee(known, table, elsewhere=elsewhere)
     advice = advise(known, lambda budget: rates_of(recipe, budget).lr, warmup_of(rates.lr))
     return prediction, advice_text(prediction, advice, rates.lr.size)
@@ -149,7 +149,7 @@ def rates_of(recipe: Recipe, budget: float = 1.0) -> Rates:
         budget: Factor of the length of every phase.
 
     Raises:
-        RecipeError: Nothing learns, or a phase has no end.
+        RecipeError: Nothing learns, a phase has no end, or every rate is 0.
     """
     path, lr, tokens, first = "", [], [], 0
     for phase in recipe.phases:
@@ -167,6 +167,13 @@ def rates_of(recipe: Recipe, budget: float = 1.0) -> Rates:
         lr.append(every_value(dials[path], phase, first))
         tokens.append(np.full(length, float(width)))
         first += length
+    if not max(float(part.max()) for part in lr) > 0:
+        raise RecipeError(
+            "a learning rate of 0 at every step",
+            expected="a rate above 0 somewhere: laws read the rates of all steps",
+            where=path,
+            write=f"{path}=3e-4",
+        )
     return Rates(path, np.concatenate(lr), np.cumsum(np.concatenate(tokens)))
 
 
@@ -257,7 +264,7 @@ def _scaled(phase: Phase, budget: float) -> Phase:
     return phase if length is None else replace(phase, steps=max(1, round(length * budget)))
 
 
-def _doubts(recipe: Recipe, path: str) -> tuple[str, ...]:
+def _doubts(recipe: Recipe) -> tuple[str, ...]:
     """Return what of a recipe no law over one rate can see."""
     found = []
     if len(recipe.phases) > 1:
@@ -265,13 +272,17 @@ def _doubts(recipe: Recipe, path: str) -> tuple[str, ...]:
     if any(isinstance(phase.rows, Schedule) for phase in recipe.phases):
         found.append("a batch that changes: laws see rates, not the batch")
     for phase in recipe.phases:
-        dials = learning_rates(phase)
-        main = every_value(dials[path], phase)
-        for name, dial in dials.items():
-            other = every_value(dial, phase)
-            if not np.allclose(other / other.max(), main / main.max(), atol=0.02):
+        shapes = {name: _shape(dial, phase) for name, dial in learning_rates(phase).items()}
+        path = main_path(shapes)
+        for name, shape in shapes.items():
+            if not np.allclose(shape, shapes[path], atol=0.02):
                 found.append(f"{name} has another shape than {path}, the one laws see")
     return tuple(dict.fromkeys(found))
+
+
+def _shape(dial: object, phase: Phase) -> NDArray[np.float64]:
+    lr = every_value(dial, phase)
+    return np.asarray(lr / max(float(lr.max()), 1e-300), dtype=np.float64)
 
 
 def _sizes(found: Cost) -> Mapping[str, Mapping[str, int]]:

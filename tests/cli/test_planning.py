@@ -2,8 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
+
+from run_helpers import lab_recipe
+from thalweg.errors import RecipeError
+from thalweg.optim import AdamW, Groups
+from thalweg.planning import _doubts, rates_of
+from thalweg.schedules import Constant, Linear
 
 TINY = (
     "--optimizer adamw --decay 0.2 --model 250k --tokenizer bytes --length 16 --batch 4 --quiet"
@@ -44,6 +51,22 @@ def test_a_plan_without_past_runs_proposes_pilots_and_their_cost(shell):
     assert "the rate held after the warm-up       69       69" in out
     assert "add --pilot" in out
     assert not list((shell.folder / "runs").glob("it*"))
+
+
+def test_rates_and_doubts_of_phases_whose_optimizers_have_other_paths():
+    adam = lab_recipe(20, lr=Constant(0.1)).phases[0]
+    both = Groups({"*bias": AdamW(lr=0.1), "*": AdamW(lr=Linear(0.1, 0.0))})
+    groups = lab_recipe(20, optimizer=both).phases[0]
+    recipe = replace(lab_recipe(), phases=(replace(adam, name="a"), replace(groups, name="b")))
+    assert rates_of(recipe).lr.size == 40
+    said = _doubts(recipe)
+    assert len(said) == 2
+    assert "another shape than" in said[1]
+
+
+def test_a_rate_of_0_is_no_plan_for_a_law():
+    with pytest.raises(RecipeError, match="learning rate of 0"):
+        rates_of(lab_recipe(20, lr=Constant(0.0)))
 
 
 def test_a_run_too_short_for_pilots_says_why(shell):

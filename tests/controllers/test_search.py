@@ -1,6 +1,7 @@
 """AutoLRS: its forecast, its stages, what it finds, and that a killed search starts over."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -180,6 +181,30 @@ def test_the_last_regime_forecasts_what_is_measured():
         search.act(state, replace(ctx, trial=rows[:2]))
     with pytest.raises(RecipeError, match="measured 0 times"):
         search.act({**state, "full": False}, replace(ctx, trial=[{"loss": 1.0}] * 8))
+
+
+def test_no_value_is_tried_twice_even_where_nothing_is_explored():
+    search = AutoLrs(1e-4, 1.0, stage=100, longest=100, tries=12, kappa=0.0)
+    ctx = Context(Time(0, 400), last={"report": {}})
+    (action,), state = search.act(search.start(ctx), ctx)
+    tried = []
+    while isinstance(action, Trial):
+        tried.append(action.values["lr"])
+        bowl = 2.0 + 0.1 * (math.log10(tried[-1]) + 2.0) ** 2
+        rows = [{"loss": bowl + math.exp(-t / 3)} for t in range(action.steps)]
+        (action,), state = search.act(state, replace(ctx, trial=rows))
+    assert len({round(math.log10(value), 9) for value in tried}) == 12
+
+
+def test_a_last_stage_that_the_phase_cuts_short_is_searched_by_the_loss():
+    search = AutoLrs(1e-4, 1.0, stage=1000, longest=1000, tries=2, late="heldout/loss")
+    state = {**search.start(Context(Time())), "full": True, "until": 9000}
+    ctx = Context(Time(9979, 10_000, run_step=9979), last={"report": {}})
+    (trial,), state = search.act(state, ctx)
+    assert trial.steps == 20
+    rows = [{"loss": 3.0 - 0.01 * t} for t in range(20)]
+    _, after = search.act(state, replace(ctx, trial=rows))
+    assert after["tried"][0][1] == pytest.approx(2.8, abs=0.02)
 
 
 @pytest.mark.parametrize(

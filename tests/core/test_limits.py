@@ -13,7 +13,7 @@ from thalweg.core.protocols import Context, Source
 from thalweg.core.recipe import Phase, Recipe, check
 from thalweg.core.time import Time, tokens
 from thalweg.data import Corpus, Mixture, Ordered, Pairs, Preferences
-from thalweg.errors import DataError, RecipeError
+from thalweg.errors import DataError, DialError, RecipeError
 from thalweg.models import Transformer
 from thalweg.monitors import HeldOut
 from thalweg.objectives import NextToken
@@ -37,9 +37,28 @@ def test_a_cap_on_epochs_that_the_run_breaks_is_refused_with_the_largest_run(tex
         most = int(source.most(0) * 8)
         with pytest.raises(DataError, match=f"{3200 - most:,} tokens short") as caught:
             plan(recipe(source))
-        assert f"steps=tokens({most})" in caught.value.write
         fits = recipe(source)
         plan(replace(fits, phases=(replace(fits.phases[0], steps=tokens(most), rows=1),)))
+        steps = int(source.most(0)) // 4
+        assert f"--steps {steps} (in Python steps={steps})" in caught.value.write
+
+
+@pytest.mark.parametrize("size", [50, 56, 57, 70])
+def test_the_length_that_a_refusal_names_is_one_that_is_not_refused(tmp_path, size):
+    """Whole batches: rounded up, the last would lack rows and be refused with the same words."""
+    source = Corpus(text_store(tmp_path, ["x" * size], "text"), length=8, max_epochs=2)
+    with pytest.raises(DataError) as caught:
+        plan(recipe(source))
+    steps = int(caught.value.write.split("steps=")[1].split(")")[0])
+    asked = recipe(source)
+    plan(replace(asked, phases=(replace(asked.phases[0], steps=steps),)))
+    with pytest.raises(DataError, match="tokens short"):
+        plan(replace(asked, phases=(replace(asked.phases[0], steps=steps + 1),)))
+
+
+def test_a_cap_without_end_is_refused_in_four_parts(text):
+    with pytest.raises(DialError, match="None for no limit"):
+        plan(recipe(replace(text, max_epochs=float("inf"))))
 
 
 def test_a_source_without_end_and_a_phase_that_may_end_sooner_are_left_alone(text):

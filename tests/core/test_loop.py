@@ -102,6 +102,14 @@ def test_a_trial_leaves_no_trace():
     assert len(noisy.trials) == 12
 
 
+def test_a_trial_of_another_optimizer_gives_the_moments_back():
+    _, learners, memory = play(line_recipe(12))
+    trial = Trial({"learn.policy.optimizer": SGD(0.1, momentum=0.9)}, 3)
+    _, again, noisy = play(scripted((5, (trial,))))
+    assert noisy.history == memory.history
+    assert torch.equal(weights(again["policy"]), weights(learners["policy"]))
+
+
 def test_a_trial_rolls_back_the_models_that_moves_copy_to():
     def recipe(*controllers):
         learn = Learn("policy", Squared(), AdamW(lr=0.1))

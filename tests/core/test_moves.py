@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from torch import nn
 
 from core_helpers import weights
 from lab import Linear2, Lines, Squared
@@ -13,10 +14,12 @@ from thalweg.core.moves import AT_END, NEVER, Copy, Learn, Score
 from thalweg.core.protocols import Context, Loss
 from thalweg.core.report import Report
 from thalweg.core.time import Time
+from thalweg.core.tree import at
 from thalweg.core.weigh import AsGiven, TokenMean
 from thalweg.core.world import World
 from thalweg.errors import Diverged, RecipeError
-from thalweg.optim import SGD, AdamW, Groups
+from thalweg.optim import SGD, AdamW, Groups, NAdamW
+from thalweg.schedules import Linear
 
 
 def learner(seed: int = 0, hidden: int = 4) -> Learner:
@@ -149,6 +152,55 @@ def test_momentum_that_a_trial_gave_birth_to_is_gone_after_it():
         one.learn(Squared(), batch, heavy)
         two.learn(Squared(), batch, heavy)
     assert torch.equal(weights(one), weights(two))
+
+
+def test_a_restored_learner_has_its_own_optimizer_again():
+    one, two, batch = learner(), learner(), TokenMean()(rows())
+    for each in (one, two):
+        each.learn(Squared(), batch, AdamW(lr=0.1))
+    kept, spec = one.snapshot(), one.spec
+    for other in (NAdamW(lr=0.1), SGD(lr=0.1, momentum=0.9)):
+        one.learn(Squared(), batch, other)
+        one.restore(kept, spec)
+        assert one.spec == spec
+    for each in (one, two):
+        each.learn(Squared(), batch, AdamW(lr=0.1))
+    assert torch.equal(weights(one), weights(two))
+
+
+class Halves(nn.Module):
+    """A model whose second half takes no part until it is asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = Linear2().build(0), Linear2().build(1)
+        self.both = False
+
+    def forward(self, x_RD: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.first(x_RD)
+        return found + self.second(x_RD) if self.both else found
+
+
+@pytest.mark.parametrize("spec", [AdamW(lr=0.1), SGD(lr=0.1, momentum=0.9)])
+def test_weights_that_no_gradient_had_reached_are_loaded_without_moments(tmp_path, spec):
+    one, two, batch = (*(Learner("policy", Halves(), World()) for _ in range(2)), rows())
+    batch = TokenMean()(batch)
+    one.learn(Squared(), batch, spec)
+    one.world.save_tensors(one.tensors(), tmp_path / "policy")
+    two.load(lambda tensors: two.world.load_tensors(tensors, tmp_path / "policy"), spec)
+    for each in (one, two):
+        each.module.both = True
+        for _ in range(2):
+            each.learn(Squared(), batch, spec)
+    assert torch.equal(weights(one), weights(two))
+
+
+def test_sizes_of_parts_may_be_schedules():
+    for field in ("minibatch", "micro"):
+        learn = Learn("policy", Squared(), SGD(lr=0.1), **{field: Linear(2.0, 5.0)})
+        now = at(learn, Time(1, 10))
+        _, report = moved(now, rows(), {"policy": learner()})
+        assert len(report.rows()["id"]) == 8
 
 
 def test_a_gradient_is_given_without_a_step_or_a_trace():

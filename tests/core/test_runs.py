@@ -19,10 +19,11 @@ from thalweg.core.checkpoint import checkpoints
 from thalweg.core.protocols import Next, Save, Set, Stop, Trial
 from thalweg.core.recipe import Phase, Saves
 from thalweg.core.session import Session, resume
+from thalweg.core.time import share, tokens
 from thalweg.core.time import steps as count
-from thalweg.errors import Diverged, RecipeError, StateError
+from thalweg.errors import DialError, Diverged, RecipeError, StateError
 from thalweg.optim import SGD, Groups
-from thalweg.schedules import Constant, Cosine, Linear, Wsd
+from thalweg.schedules import Constant, Cosine, Linear, Rewarm, Warmup, Wsd
 
 
 @pytest.fixture(scope="module")
@@ -344,6 +345,12 @@ def test_the_newest_the_milestones_and_the_tagged_are_kept(tmp_path):
     assert found == ["00", "05.best.v1-0", "09", "18", "20", "22", "24.end-of-main"]
 
 
+def test_saves_in_tokens_that_nobody_counts_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(DialError, match="does not know the tokens of a step"):
+        start(tmp_path / "run", lab_recipe(6, saves=Saves(every=tokens(100))))
+    assert not (tmp_path / "run").exists()
+
+
 def test_milestones_are_counted_in_each_phase(tmp_path):
     one = lab_recipe(9, (5, (Next(),)), saves=Saves(every=count(2), last=1, milestone=count(4)))
     two = replace(lab_recipe(12).phases[0], name="second")
@@ -401,6 +408,12 @@ def test_an_extension_leaves_where_the_decay_began_and_is_longer(trunk, tmp_path
     child, fresh = curve(tmp_path / "longer"), curve(tmp_path / "fresh")
     assert max(child) == 30
     assert all(child[step] == fresh[step] for step in child)
+
+
+def test_an_extension_leaves_warm_ups_alone_that_are_shares_of_a_stage():
+    recipe = lab_recipe(200, lr=Rewarm(0.1, 0.01, stages=(count(100), count(100))))
+    assert extended(recipe, 100).step == 200
+    assert extended(lab_recipe(20, lr=Warmup(0.1, over=share(0.2))), 10).step == 20
 
 
 def test_an_extended_cosine_leaves_at_its_start_and_says_why(tmp_path):

@@ -186,3 +186,14 @@ def test_cross_validation_ranks_the_law_the_curves_were_made_with_first():
     assert [name for name, _ in order] == ["annealing", "bound"]
     with pytest.raises(RecipeError, match="2 curves"):
         cross_validate(AnnealingLaw(), curves[:2])
+
+
+def test_a_loss_from_before_the_first_update_spoils_neither_fit_nor_comparison():
+    lr = warmup_hold_decay(T, peak=1e-3, warmup=100, decay=800)
+    lr[0] = 0.0  # the convention of transformers and nanoGPT
+    late = evaluate(AnnealingLaw(), np.log([2.5, 0.8, 0.4, 0.5]), lr, STEPS)
+    curve = Curve(name="a", steps=np.r_[0, STEPS], loss=np.r_[10.8, late], lr=lr)
+    fitted = fit(AnnealingLaw(), [curve])
+    assert fitted.values["asymptote"] == pytest.approx(2.5, abs=1e-3)
+    assert fitted.record.points == STEPS.size
+    assert errors_of(fitted, [curve]).largest < 1e-3

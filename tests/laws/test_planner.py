@@ -128,6 +128,11 @@ def test_pilots_are_a_trunk_and_the_plans_own_decay():
     assert swept.new_steps <= 0.6 * 300
 
 
+def test_a_pilots_decay_never_leaves_after_the_trunks_end():
+    trunk, decay = propose(warmup_hold_decay(910, peak=PEAK, warmup=10, decay=235))
+    assert decay.at <= trunk.steps
+
+
 @pytest.mark.parametrize("steps", [22, 200])
 def test_a_run_that_is_its_own_cheapest_pilot_gets_none(steps):
     with pytest.raises(RecipeError, match="cheapest pilot"):
@@ -170,6 +175,21 @@ def test_a_branch_has_its_trunks_beginning(folder):
     (leaf.parent / "trunk" / "history.jsonl").unlink()
     with pytest.raises(DataError, match="trunk is gone"):
         run_curve(leaf, HELD_OUT, "lr")
+
+
+def test_a_branch_keeps_its_own_rates_from_before_its_first_measurement(folder):
+    def seldom(step: int, lr: float, every: int) -> dict:
+        found = row(step, 4.0 - step / 10, lr)
+        return found if step % every == 0 else {k: v for k, v in found.items() if k[0] != "h"}
+
+    folder("trunk", [seldom(s, 0.1, 5) for s in range(1, 21)])
+    leaf = folder("leaf", [seldom(s, 0.02, 12) for s in range(9, 13)],
+                  {"run": "trunk", "step": 8})  # fmt: skip
+    held, single = run_curve(leaf, HELD_OUT, "lr"), run_curve(leaf, TRAINING, "lr")
+    assert held.steps.tolist() == [4, 11], "the trunk's step 10 is no part of the branch"
+    assert held.lr == pytest.approx([0.1] * 8 + [0.02] * 4)
+    assert single.steps.tolist() == list(range(11))
+    assert single.lr == pytest.approx([0.1] * 8 + [0.02] * 4)
 
 
 @pytest.mark.parametrize(

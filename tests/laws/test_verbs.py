@@ -93,6 +93,14 @@ def test_prediction_of_a_run_reads_its_schedule(fit_file, files):
         predict_file(fit_file)
 
 
+def test_a_schedule_that_optimise_wrote_can_be_predicted(fit_file, tmp_path):
+    made = optimise_file(fit_file, 1000, peak=1e-3, warmup=50, out=tmp_path / "best.csv")
+    out = predict_file(fit_file, schedule=made.file, out=tmp_path / "loss.csv").file
+    last = list(csv.DictReader(out.read_text().splitlines()))[-1]
+    assert int(last["step"]) == 999
+    assert f"expected final loss      {float(last['loss']):.4f}" in made.text
+
+
 def test_optimising_beats_the_usual_schedules(fit_file):
     fitted = load(fit_file)
     best = optimise(fitted, T, peak=1e-3, warmup=50)

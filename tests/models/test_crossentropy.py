@@ -118,3 +118,20 @@ def test_tokens_without_weight_are_left_out_of_the_backward_pass() -> None:
     expected = torch.autograd.grad((weight[some] * shares).sum(), (hidden, head))
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours - theirs).abs().max() < 1e-12
+
+
+def test_the_second_derivative_by_a_weight_that_is_zero_is_right() -> None:
+    hidden, head, targets, _ = _inputs(torch.float64)
+    along = torch.randn(7, 5, generator=torch.Generator().manual_seed(1)).double()
+
+    def logprobs(hidden: torch.Tensor) -> torch.Tensor:
+        return linear_cross_entropy(hidden, head.detach(), targets, chunk=2).logprobs
+
+    def plain(hidden: torch.Tensor) -> torch.Tensor:
+        return (hidden @ head.detach().t()).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+
+    # torch differentiates the backward pass by weights that are all 0
+    found, expected = (
+        torch.autograd.functional.jvp(f, hidden, along)[1] for f in (logprobs, plain)
+    )
+    assert (found - expected).abs().max() < 1e-12

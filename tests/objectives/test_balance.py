@@ -21,12 +21,14 @@ from thalweg.errors import DialError, RecipeError
 from thalweg.models import Moe, Transformer
 from thalweg.objectives import (
     Balanced,
+    Distill,
     ExpertCounts,
     LaggedLoad,
     Load,
     NextToken,
     Preference,
     Rebias,
+    TopTokens,
 )
 from thalweg.objectives.loads import loads_of
 from thalweg.optim import SGD
@@ -209,6 +211,19 @@ def test_counts_of_the_step_before_and_biases_survive_a_resume(stop, tmp_path):
     assert whole == cut
     last = json.loads(whole.splitlines()[-1])
     assert last["router_bias"] >= 0.1  # moved in several steps
+
+
+def test_an_objective_that_asks_for_logits_is_balanced_too():
+    one = learner().module
+    likeliest = TopTokens(3)(one, rows()).detach()
+    batch = TokenMean()(rows()).plus(
+        {"load_share": torch.full((8, 2, 4), 0.25), "teacher_top": likeliest}
+    )
+    found = Balanced(Distill(), balance=0.5, z=0.1)(one, batch)
+    plain = OBJECTIVE(one, batch)
+    alone = Distill()(one, batch).value - NextToken()(one, batch).value
+    assert (found.value - plain.value - alone).abs() < 1e-5
+    assert torch.equal(found.sums["balance"], plain.sums["balance"])
 
 
 def test_what_does_not_fit_is_refused():

@@ -65,9 +65,11 @@ def test_statistics_before_a_filter_are_those_of_the_whole_group():
 
 def test_where_nothing_is_left_one_row_of_weight_zero_stays_and_it_is_said():
     notes: list[tuple[str, str]] = []
-    kept = Filter(low=2.0)(ROWS, ctx(notes=notes))
+    rows = WeightOf("kl_weight", values=(0, 1, 2))(ROWS, ctx())
+    kept = Filter(low=2.0)(rows, ctx(notes=notes))
     assert kept.rows == 1
     assert not kept["weight"].any()
+    assert not kept["kl_weight"].any()
     assert notes == [("filtered", "none of 6 rows is left; this step learns nothing")]
 
 

@@ -8,7 +8,7 @@ from test_laws import Bigram, answer_rows
 from thalweg.core.batch import Batch
 from thalweg.core.weigh import PerRow, RowMean, TokenMean
 from thalweg.objectives import Clip, Entropy, KlToReference, Policy, Sum, aggregate, count
-from thalweg.objectives.surrogates import Taken, importance_ratio, log_ratio, truncated
+from thalweg.objectives.surrogates import Nft, Taken, importance_ratio, log_ratio, truncated
 
 
 def test_a_ratio_is_clamped_before_it_is_exponentiated_and_one_where_masked():
@@ -37,6 +37,14 @@ def test_the_clip_counts_what_has_no_gradient_with_the_sign_of_its_advantage():
     Clip(dual=3.0)(Taken(leaf.log(), leaf, advantage)).sum().backward()
     blocked = leaf.grad[0].eq(0) & advantage[0].ne(0)
     assert blocked.tolist() == [True, False, False, True, False, True]
+
+
+def test_an_answer_without_credit_is_neither_right_nor_wrong():
+    now = torch.tensor([[-1.0, -2.0, -3.0]], requires_grad=True)
+    advantage = torch.tensor([[1.0, 0.0, -1.0]])
+    taken = Taken(now, (now - now.detach()).exp(), advantage, {"rate": torch.tensor([[0.5]])})
+    (found,) = torch.autograd.grad(Nft()(taken).sum(), now)
+    assert found.tolist() == [[0.5, 0.0, -0.5]]
 
 
 def test_metrics_are_means_over_counted_targets():

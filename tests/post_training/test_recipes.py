@@ -212,6 +212,13 @@ def test_at_another_temperature_sampler_and_loss_still_agree(run, folder, algori
     assert max(row["mismatch_kl"] for row in rows(folder, "warm")) < 1e-6
 
 
+def test_at_another_temperature_the_writer_of_pairs_is_compared_at_it_too(run, folder):
+    words = rl("--temperature", "0.6", "--algorithm", "dpo", "--run", "warm")
+    code, said = run(*words, "--every", "1", "--reward", "mine.py:uneven")
+    assert code == 0, said
+    assert rows(folder, "warm")[0]["engine_kl"] < 1e-6
+
+
 def test_adapters_learn_from_rewards_on_a_folder_of_transformers(run, folder):
     words = rl("--lora", "2", "--lr", "1e-2", "--reward", "mine.py:uneven", "--run", "lora")
     code, said = run(*words)

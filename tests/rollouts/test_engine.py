@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from thalweg.core.batch import Batch
 from thalweg.core.moves import logprobs
@@ -169,6 +170,15 @@ def test_a_model_of_transformers_goes_through_its_own_cache(slots):
     assert ids(mine) == ids(found)
     for a, b in zip(flat(mine), flat(found), strict=True):
         assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+
+
+def test_a_row_that_ended_is_not_read_beyond_the_last_position_of_transformers():
+    small = GPT2Config(vocab_size=20, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+    module = Wrapped(GPT2LMHeadModel(small))
+    together = generate(module, [[1] * 10, [2, 3], [3, 4]], Sampling(new_tokens=14))
+    assert [len(answer.tokens) for answer in flat(together)] == [6, 14, 14]
+    [[alone]] = generate(module, [[2, 3]], Sampling(new_tokens=14), keys=[1])
+    assert together[1][0].tokens == alone.tokens
 
 
 @needs_stories

@@ -248,6 +248,10 @@ def hinted(problem: Problem) -> str:
     return f"hint {problem.prompt}"
 
 
+def briefly(problem: Problem) -> str:
+    return "?"
+
+
 def begin(problem: Problem) -> str:
     return "abc"
 
@@ -274,6 +278,15 @@ def test_hinted_rows_keep_the_plain_prompt_and_the_log_probs_of_the_hinted_one()
         assert batch["old"][row][counts].tolist() == pytest.approx(
             under[len(seen) - 1 :].tolist(), abs=1e-4
         )
+
+
+def test_a_prompt_shorter_than_the_plain_one_gives_no_row_that_is_too_long():
+    hint = Hint(fn=briefly, rows=2, when="always")
+    batch = batch_of(replace(SOURCE, hint=hint, length=7, sampling=Sampling(new_tokens=20)))
+    assert batch["weight"].shape[1] == 7
+    full = batch["guided"] & (batch["weight"][:, -1] > 0)
+    assert full.any()
+    assert not batch["finished"][full].all(), "the example has answers that were cut"
 
 
 def test_a_teacher_s_words_are_learned_with_the_actor_s_own_log_probs():

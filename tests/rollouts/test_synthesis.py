@@ -257,6 +257,19 @@ def test_the_judge_of_pairs_is_asked_in_both_orders(tmp_path):
     assert len(asked) == 4
 
 
+def test_problems_are_asked_as_they_are_whatever_braces_they_have(tmp_path):
+    asked = []
+
+    def judge(prompt, number):
+        asked.append(prompt)
+        return "no"
+
+    asker = Asker(Caller(judge), Ledger(tmp_path / "l.jsonl"))
+    texts = (r"\text{one}", r"{other} one")
+    same_problems(asker, texts[:1], texts[1:], count=1, ask="{one}|{other}")
+    assert asked == ["|".join(texts), "|".join(reversed(texts))]
+
+
 def test_neighbours_are_found_by_their_rare_words():
     others = ["the a b", "the zebra", "the a c"]
     assert nearest(["the zebra a"], others, 3)[0][0] == 1

@@ -36,6 +36,12 @@ def test_warmup_of_nothing_is_the_schedule_itself() -> None:
     assert np.array_equal(Warmup(Cosine(1.0), over=steps(0))(t), Cosine(1.0)(t))
 
 
+def test_a_warmup_that_is_the_whole_phase_rises_to_the_start_all_the_same() -> None:
+    s = Warmup(Cosine(1.0), over=share(1.0))
+    assert [s(Time(step, steps=4)) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert Warmup(Linear(1.0, 0.0), over=steps(1))(Time(0, steps=1)) == 1.0
+
+
 def test_the_schedule_behind_a_warmup_has_its_own_clock() -> None:
     s = Warmup(Linear(1.0, 0.0), over=steps(4))
     assert [s(Time(step, steps=12)) for step in (3, 4, 8, 12)] == [1, 1, 0.5, 0]

@@ -80,7 +80,8 @@ class AutoLrs:
     late: str = ""
     """What is forecast once stages no longer grow, such as `heldout/loss`; the loss if empty.
 
-    The paper measures 16 times a trial: ``HeldOut(every=steps(longest * probe / 16))``.
+    The paper measures 16 times a trial: ``HeldOut(every=steps(longest * probe / 16))``. The first
+    trials must hold one measurement too; those that the phase cuts short are judged by the loss.
     """
 
     def __post_init__(self) -> None:
@@ -145,8 +146,9 @@ class AutoLrs:
         """Return the forecast for the end of the stage, and where the trial itself ended."""
         if not all(math.isfinite(row["loss"]) for row in ctx.trial):
             return DIVERGED, DIVERGED
-        late = bool(self.late) and state["full"]
-        measured = self._measured(ctx.trial, late=late)
+        whole = self._horizon(state, ctx) >= round(self.probe * state["tau"])
+        late = bool(self.late) and state["full"] and whole
+        measured = self._measured(ctx.trial, late=late) if whole else 0
         name = self.late if late else "loss"
         steps = [number for number, row in enumerate(ctx.trial) if name in row]
         values = [row[name] for row in ctx.trial if name in row]
@@ -162,12 +164,14 @@ class AutoLrs:
             RecipeError: Too seldom for a forecast.
         """
         count = sum(self.late in row for row in rows)
+        often = min(self.stage, self.longest / 16)
         if self.late and count < (LEAST if late else 1):
             raise RecipeError(
                 f"'{self.late}' measured {count} times in a trial of {len(rows)} steps",
-                expected=f"a number of the report, at least {LEAST} times in the longest trials",
+                expected=f"a number of the report, at least {LEAST} times in the longest trials "
+                "and once in the first",
                 where="AutoLrs.late",
-                write="HeldOut(..., every=steps(longest * probe / 16))",
+                write=f"HeldOut(..., every={max(1, int(self.probe * often))})",
             )
         return count
 

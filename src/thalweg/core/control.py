@@ -70,7 +70,7 @@ def _trial(
     bench: Bench, phase: Phase, state: RunState, trial: Trial
 ) -> tuple[RunState, Sequence[Mapping[str, float]]]:
     """Return the state after the rollback, and the reports of the trial's steps."""
-    before = {name: learner.snapshot() for name, learner in bench.learners.items()}
+    before = {name: (one.snapshot(), one.spec) for name, one in bench.learners.items()}
     new = _records(phase, trial.values, state.step, trial.steps)
     overrides = overridden(state.overrides, new)
     start = replace(state, overrides=overrides, ended=False, stopped="")
@@ -113,7 +113,7 @@ def overridden(now: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
 
 def _restore(learners: Mapping[str, Learner], before: Mapping[str, Any]) -> None:
     for name, learner in learners.items():
-        learner.restore(before[name])
+        learner.restore(*before[name])
 
 
 def _records(

@@ -184,8 +184,16 @@ class Learner:
         """Return a copy of all weights and optimizer moments, on the CPU."""
         return {name: t.detach().cpu().clone() for name, t in self.tensors().items()}
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Put a snapshot back. What it does not hold was born later and is reset."""
+    def restore(self, snapshot: Snapshot, optimizer: OptimizerSpec | None = None) -> None:
+        """Put a snapshot back. What it does not hold was born later and is reset.
+
+        Args:
+            snapshot: Of this learner.
+            optimizer: Its `spec` at that time; needed where another has taken over since.
+        """
+        if optimizer is not None:
+            self.module.zero_grad(set_to_none=True)  # or torch makes no state to be filled
+            self._prepare(optimizer)
         for name, tensor in self.tensors().items():
             if name in snapshot:
                 tensor.copy_(snapshot[name])
@@ -283,7 +291,7 @@ class Learner:
 
     def _seat(self, module: nn.Module) -> None:
         self.module = self.world.place(module)
-        self._call: Any = torch.compile(self.module) if self.compiled else self.module
+        self._call: Any = _compiled(self.module) if self.compiled else self.module
 
     def _prepare(self, spec: OptimizerSpec) -> Optimizers:
         if self._optimizers is None or not self._optimizers.fits(spec):
@@ -347,11 +355,22 @@ class Learner:
                 )
 
 
-def _micros(batch: Batch, micro: int | None) -> list[Batch]:
+def _compiled(module: nn.Module) -> Any:
+    """Return the module through torch.compile.
+
+    torch gives up compiling, saying so once, when a function has been compiled eight times; the
+    models of a run are often of one class, and each is called in two or three ways and shapes.
+    """
+    limits: Any = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, 64)
+    return torch.compile(module)
+
+
+def _micros(batch: Batch, micro: float | None) -> list[Batch]:
     """Return even parts of about `micro` tokens (rows, where there are no tokens)."""
     if micro is None or batch.rows == 0:
         return [batch]
-    most = max(1, micro // places_of(batch))
+    most = max(1, round(micro) // places_of(batch))
     count = -(-batch.rows // most)
     return batch.split(-(-batch.rows // count))
 

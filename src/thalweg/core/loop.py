@@ -145,10 +145,7 @@ def run(bench: Bench, state: RunState) -> RunState:
                 bench.recorder.save(state, bench.learners, tags=("stopped",))
             break
         bench.recorder.save(state, bench.learners, tags=("end-of-" + phase.name,))
-        state = replace(
-            state, phase=state.phase + 1, step=0, tokens=0, source=None, controllers=None,
-            overrides={}, ended=False,
-        )  # fmt: skip
+        state = state.next_phase()
     return state
 
 

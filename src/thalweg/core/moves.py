@@ -107,11 +107,12 @@ class Learn:
 
     def _parts(self, batch: Batch, number: int, ctx: Context) -> list[Batch]:
         """Return the batches of the optimizer steps of a pass; a mean runs over one of them."""
-        if self.minibatch is None or self.minibatch >= batch.rows:
+        size = batch.rows if self.minibatch is None else round(self.minibatch)
+        if size >= batch.rows:
             return [self.weigh(batch)]
         order = ctx.rng("minibatch", self.model, int(ctx.time.run_step), number)
         shuffled = batch.take(order.permutation(batch.rows))
-        return [self.weigh(part) for part in shuffled.split(self.minibatch)]
+        return [self.weigh(part) for part in shuffled.split(size)]
 
 
 def _check_least(where: str, value: object, least: int) -> None:
@@ -157,6 +158,7 @@ class Score:
     model: str
     column: str
     fn: Callable[[nn.Module, Batch], torch.Tensor] = logprobs
+    """Reads the model's answers; in a run that compiles it is given the compiled module."""
     micro: Dial = None
     """Tokens of a forward pass on one rank; None for all."""
 

@@ -81,7 +81,8 @@ def plan(recipe: Recipe, ranks: int = 1) -> Plan:
     Raises:
         RecipeError: Ids beyond a model's vocabulary, rows beyond its positions, a batch that the
             ranks cannot share evenly.
-        DialError: A schedule that needs an end in an endless phase, or a bad value in it.
+        DialError: A schedule that needs an end in an endless phase, a bad value in it, or saves
+            counted in tokens of a source that does not count them.
         DataError: What a source refuses.
     """
     first, endless, total = 0, False, 0.0
@@ -90,6 +91,9 @@ def plan(recipe: Recipe, ranks: int = 1) -> Plan:
     for phase in recipe.phases:
         _check_limits(recipe, phase)
         table = Dials.of(phase, {}, _nothing)
+        clock = Time(0, table.steps or 10_000, batch_tokens=table.batch_tokens)
+        for distance in (recipe.saves.every, recipe.saves.milestone):
+            distance.of(clock)
         _start(recipe, phase, table)
         _check_rows(phase, table, ranks)
         dials[phase.name] = _shifted(table.table(), first)
@@ -151,16 +155,19 @@ def _check_most(seed: int, phase: Phase, dials: Dials, first: int) -> None:
     source = phase.source
     if not (isinstance(source, Ending) and isinstance(source, Foreseen)) or phase.controllers:
         return
-    rows, allowed = float(_rows(phase, dials, first)[1].sum()), source.most(seed)
+    given, allowed = np.cumsum(_rows(phase, dials, first)[1]), source.most(seed)
+    rows = float(given[-1]) if len(given) else 0.0
     asked = sum(share.tokens for share in _shares(phase, dials, first).values())
     if rows > allowed:
         most = math.floor(asked * allowed / rows)
+        steps = int(np.searchsorted(given, allowed, side="right"))  # of whole batches
         raise DataError(
             f"{asked:,.0f} tokens of sources that give {most:,} at most: {asked - most:,.0f} "
             "tokens short",
             expected=f"a phase of at most {most:,} tokens, the largest possible",
             where=f"{phase.name}.steps",
-            write=f"steps=tokens({most}), a larger max_epochs, or more text",
+            write=(f"--steps {steps} (in Python steps={steps}), " if steps else "fewer rows, ")
+            + "a larger max_epochs, or more text",
         )
 
 

@@ -1,5 +1,6 @@
 """What a step saw: the batch at step s is a function of the recipe, the journal, and s."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from thalweg.core.batch import Batch
 from thalweg.core.checkpoint import checkpoints, damage_of, read_state, step_of
 from thalweg.core.control import overridden
-from thalweg.core.dials import Dials, phase_length
+from thalweg.core.dials import Dials
 from thalweg.core.protocols import Context, Foreseen
 from thalweg.core.recipe import Phase, Recipe
 from thalweg.core.state import RunState
@@ -30,13 +31,16 @@ def batch_at(
         find: Looks up recorded names.
 
     Raises:
-        StateError: The run has no such step, or its source needs models to make a batch.
+        StateError: The run has no such step, its source needs models to make a batch, or a trial
+            has taken batches away since the checkpoint.
     """
     state, journal = _state_before(run, step)
-    number = state.phase if state.phase < len(recipe.phases) else len(recipe.phases) - 1
-    phase = recipe.phases[number]
+    length = _length(recipe, state, find)
+    while state.phase + 1 < len(recipe.phases) and (state.ended or state.step == length):
+        state = state.next_phase()
+        length = _length(recipe, state, find)
+    phase = recipe.phases[state.phase]
     local = step - 1 - (state.run_step - state.step)
-    length = phase_length(phase)[0]
     if step < 1 or local < 0 or (length is not None and local >= length):
         raise StateError(
             f"step {step}",
@@ -51,7 +55,29 @@ def batch_at(
             where=f"{phase.name}.source",
             write="thalweg report: its samples show what was generated",
         )
+    _check_trials(run, state.run_step, step)
     return _replayed(recipe, phase, state, journal, step, find)
+
+
+def _length(recipe: Recipe, state: RunState, find: Callable[[str], Any]) -> int | None:
+    """Return the length of the phase that a state is in, as controllers have set it."""
+    return Dials.of(recipe.phases[state.phase], state.overrides, find).steps
+
+
+def _check_trials(run: Path, first: int, step: int) -> None:
+    """Refuse a step behind a trial that kept its batches, unless a checkpoint stands between."""
+    file = run / "trials.jsonl"
+    whole = file.read_text().rpartition("\n")[0] if file.exists() else ""
+    rows = map(json.loads, whole.splitlines())  # a killed run may leave half a line
+    kept = [row["parent"] for row in rows if row["data"] == "continue"]
+    between = [parent for parent in kept if first < parent < step]
+    if between:
+        raise StateError(
+            f"step {step}, behind a trial at step {between[0]} that read batches for itself",
+            expected="no such trial since the checkpoint before the step",
+            where=str(file),
+            write=f"--step {between[0]}",
+        )
 
 
 def _replayed(
@@ -66,7 +92,7 @@ def _replayed(
     dials = Dials.of(phase, overrides, find)
     source = state.source
     for run_step in range(state.run_step, step):
-        if run_step in journal:
+        if run_step in journal and run_step > state.run_step:
             overrides = overridden(overrides, journal[run_step])
             dials = Dials.of(phase, overrides, find)
         now = _moment(state, run_step, dials)

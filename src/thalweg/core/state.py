@@ -4,7 +4,7 @@ Resume loads it, rollback keeps it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -51,6 +51,13 @@ class RunState:
     def time(self, steps: int | None, batch_tokens: int) -> Time:
         """Return the moment the next step belongs to."""
         return Time(self.step, steps, self.tokens, self.run_step, batch_tokens)
+
+    def next_phase(self) -> "RunState":
+        """Return the state before the next phase has started."""
+        return replace(
+            self, phase=self.phase + 1, step=0, tokens=0, source=None, controllers=None,
+            overrides={}, ended=False,
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data that json can write; tensors as their type, shape and values."""

@@ -228,10 +228,16 @@ class World:
             save(once, storage_writer=writer, no_dist=self.size == 1)
 
     def load_tensors(self, tensors: dict[str, torch.Tensor], folder: Path) -> None:
-        """Fill tensors in place from a folder that any number of ranks wrote."""
-        reader = HuggingFaceStorageReader(str(folder))
+        """Fill tensors in place from a folder that any number of ranks wrote.
+
+        Moments that it lacks are 0: when it was written no gradient had reached their weight.
+        """
+        reader, wanted = HuggingFaceStorageReader(str(folder)), _once(tensors)
+        held = reader.read_metadata().state_dict_metadata
+        for name in [n for n in wanted if n.startswith("optimizer.") and n not in held]:
+            wanted.pop(name).zero_()
         with _plainly():
-            load(_once(tensors), storage_reader=reader, no_dist=self.size == 1)
+            load(wanted, storage_reader=reader, no_dist=self.size == 1)
 
 
 def _once(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

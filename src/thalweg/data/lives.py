@@ -110,7 +110,8 @@ class Lives:
     """N, each with a name of its own."""
     tokenizer: str = "bytes"
     length: int = 384
-    """Targets of a row; a longer life is refused at the start. In bytes most have 260 to 330."""
+    """Targets of a row; a longer life is refused: of the first 64 people at the start, of others
+    when they come. In bytes most have 260 to 330."""
     key: int = 0
     """Which people."""
     shuffle: bool = True

@@ -124,15 +124,15 @@ def most_in_epochs(max_epochs: float | None, count: Callable[[int], int]) -> flo
 
 
 def check_epochs(max_epochs: float | None, name: str) -> None:
-    """Refuse a number of epochs that is not positive.
+    """Refuse a number of epochs that is not positive or has no end.
 
     Raises:
-        DialError: It is zero, negative or NaN.
+        DialError: It is zero, negative, infinite or NaN.
     """
-    if max_epochs is not None and not max_epochs > 0:
+    if max_epochs is not None and not 0 < max_epochs < math.inf:
         raise DialError(
             f"max_epochs={max_epochs}",
-            expected="a number above 0, or None for no limit",
+            expected="a finite number above 0, or None for no limit",
             where=f"source '{name}'",
             write="max_epochs=4",
         )

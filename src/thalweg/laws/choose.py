@@ -46,7 +46,7 @@ def errors_of(fitted: Fitted, curves: Sequence[Curve]) -> Errors:
             write="errors_of(fitted, [curve])",
         )
     rows, largest = [], 0.0
-    for curve in curves:
+    for curve in (one.begun() for one in curves):
         miss = np.abs(fitted.expect(curve.lr, curve.steps) - curve.loss)
         spread = float(((curve.loss - curve.loss.mean()) ** 2).sum())
         share = miss / curve.loss

@@ -97,18 +97,23 @@ class Curve:
         """Drop the measurements before a step; the rates stay."""
         return self._keep(self.steps >= step)
 
+    def begun(self) -> "Curve":
+        """Drop the measurements before the first rate above 0: no law knows them."""
+        return self.since(int(np.argmax(self.lr > 0)))
+
     def until(self, step: int) -> "Curve":
         """Drop the measurements at and after a step."""
         return self._keep(self.steps < step)
 
-    def after(self, trunk: "Curve") -> "Curve":
-        """Put a trunk's measurements and rates before the first of this branch.
+    def after(self, trunk: "Curve", at: int | None = None) -> "Curve":
+        """Put a trunk's measurements and rates before those of this branch.
 
         Args:
             trunk: The run this one continues; its later steps are dropped.
+            at: First update that is the branch's own; its first measurement if left out.
         """
-        first = int(self.steps[0])
-        early = trunk.steps < first
+        first = int(self.steps[0]) if at is None else at
+        early = trunk.steps < min(first, int(self.steps[0]))
         lr = self.lr.copy()
         lr[: min(first, trunk.lr.size)] = trunk.lr[: min(first, trunk.lr.size)]
         return replace(

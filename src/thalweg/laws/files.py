@@ -24,7 +24,7 @@ from thalweg.errors import DataError, did_you_mean
 from thalweg.laws.curve import Curve, LawWarning, Origin
 from thalweg.laws.tables import SKIPPED, Row, columns_of, of_run, rows_of, runs_in
 
-__all__ = ["origin_of", "rates_between", "read", "read_all"]
+__all__ = ["origin_of", "rates_between", "rates_in", "read", "read_all"]
 
 Floats = NDArray[np.float64]
 
@@ -127,6 +127,23 @@ def read_all(
         read(path, loss=loss, lr=lr, step=step, warmup=warmup, origin=origin, run=run)
         for run in (runs if len(runs) > 1 else (None,))
     ]
+
+
+def rates_in(path: str | Path) -> Floats:
+    """Return the rate of every update of a schedule or a run; losses are not asked for.
+
+    Args:
+        path: A file with steps and rates, or a run folder.
+
+    Raises:
+        DataError: The file cannot be read, or has no such columns.
+    """
+    path = Path(path)
+    rows = rows_of(path)
+    columns = columns_of(rows)
+    at = _column(columns, None, STEP, "step", path)
+    last = int(_series(rows, at, at, path).steps.max(initial=0))
+    return _rates(path, rows, columns, at, None, last, None)
 
 
 def rates_between(steps: Sequence[float], rates: Sequence[float], count: int) -> Floats:

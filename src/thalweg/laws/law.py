@@ -200,7 +200,8 @@ def fit(
 
     Args:
         law: Which one.
-        curves: Runs of one model on one text that differ in their schedules.
+        curves: Runs of one model on one text that differ in their schedules. Measurements before
+            the first rate above 0 are left out.
         delta: Huber threshold on log losses; left out, 1e-3, or the noise where that is larger.
         one_decay: What to do with a single smooth decay, which cannot tell progress from
             annealing: laws fitted on one cosine miss other schedules by .02 to .03 nats.
@@ -217,6 +218,7 @@ def fit(
         >>> round(fitted.values["asymptote"], 3), round(fitted.values["exponent"], 3)
         (2.0, 0.5)
     """
+    curves = [curve.begun() for curve in curves]
     check_curves(curves, len(law.coefficients) + len(law.shapes), one_decay)
     thin = [curve.thinned(POINTS) for curve in curves]
     features = [law.features(curve.lr, curve.steps) for curve in thin]

@@ -87,7 +87,7 @@ def propose(lr: Floats) -> tuple[Pilot, ...]:
     whole = min(trunk / (1 - share) if share < 1 else np.inf, DEAREST * trunk / share)
     fall = max(round(share * whole), 1)
     shape = np.interp(np.linspace(0, tail.size - 1, KNOTS), np.arange(tail.size), tail)
-    leave = max(round(whole) - fall, warmup, 1)
+    leave = min(max(round(whole) - fall, warmup, 1), trunk)  # both may be rounded up
     return (
         Pilot(number=1, what="the rate held after the warm-up", steps=trunk),
         Pilot(

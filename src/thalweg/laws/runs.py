@@ -12,6 +12,7 @@ from pathlib import Path
 from thalweg.errors import DataError
 from thalweg.laws.curve import Curve
 from thalweg.laws.files import read
+from thalweg.laws.tables import rows_of
 
 __all__ = ["HELD_OUT", "TRAINING", "metric_of", "run_curve"]
 
@@ -46,7 +47,10 @@ def run_curve(folder: Path, metric: str, dial: str) -> Curve:
     late = 1 if metric == HELD_OUT else 2
     curve = curve.since(late)
     curve = replace(curve, steps=curve.steps - late, lr=curve.lr[1:])
-    return curve if trunk is None else curve.after(run_curve(trunk, metric, dial))
+    if trunk is None:
+        return curve
+    own = min(int(str(row["step"])) for row in rows_of(folder))  # may be long before a measurement
+    return curve.after(run_curve(trunk, metric, dial), at=own - 1)
 
 
 def _parent(folder: Path) -> Path | None:

@@ -166,6 +166,7 @@ def fit_sizes(law: CurveLaw, curves: Sequence[Curve], *, exponent: float = EXPON
         1.0
     """
     _check(law, curves, exponent)
+    curves = [curve.begun() for curve in curves]
     alike = [replace(c, origin=replace(c.origin, parameters=None)) for c in curves]
     check_curves(alike, len(law.shapes) + 6, "refuse")
     sizes = sizes_of(curves)

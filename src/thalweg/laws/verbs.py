@@ -14,7 +14,7 @@ from thalweg.laws.boundlaw import BoundLaw
 from thalweg.laws.choose import Errors, cross_validate, errors_of
 from thalweg.laws.curve import Curve, Origin
 from thalweg.laws.design import optimise
-from thalweg.laws.files import read, read_all
+from thalweg.laws.files import rates_in, read_all
 from thalweg.laws.law import CurveLaw, Fitted, fit
 from thalweg.laws.multipower import MultiPowerLaw
 from thalweg.laws.rates import Effective, cosine, warmup_hold_decay
@@ -172,7 +172,7 @@ def predict_file(
     fitted = load(path, parameters=parameters, elsewhere=elsewhere)
     _check_schedule(steps, peak, warmup, decay, floor, level)
     if schedule is not None:
-        lr = read(schedule, name=str(schedule)).lr
+        lr = rates_in(schedule)
     elif steps is not None:
         top = peak if peak is not None else fitted.record.highest_peak
         lr = (

@@ -154,7 +154,7 @@ def _slopes(
         return _gradients(hidden_ND, head_VD, targets_N, weight_N, size, with_head)[1:]
     given = hidden_ND[asked], head_VD, targets_N[asked], weight_N[asked]
     _, to_asked, to_head = _gradients(*given, size, with_head)
-    return torch.zeros_like(hidden_ND).index_copy(0, asked, to_asked), to_head
+    return torch.zeros_like(hidden_ND).index_copy_(0, asked, to_asked), to_head
 
 
 def asked_of(*weights_N: torch.Tensor) -> torch.Tensor | None:
@@ -274,10 +274,10 @@ class _LogProbs(torch.autograd.Function):
         hidden_ND, head_VD, targets_N = ctx.saved_tensors
         size, low = ctx.how
         with_head = ctx.needs_input_grad[1]
-        # with gradients enabled somebody wants a second derivative: the loop has one
-        slopes = _slopes if torch.is_grad_enabled() else slopes_whole
-        to_hidden, to_head = slopes(
-            hidden_ND.to(low), head_VD.to(low), targets_N, -to_logprobs, size, with_head
-        )
+        given = hidden_ND.to(low), head_VD.to(low), targets_N, -to_logprobs, size, with_head
+        # with gradients enabled somebody wants a second derivative, perhaps by weights that are 0:
+        # the loop over all tokens has one
+        slopes = _gradients(*given)[1:] if torch.is_grad_enabled() else slopes_whole(*given)
+        to_hidden, to_head = slopes
         head_gradient = to_head.to(head_VD.dtype) if with_head else None
         return to_hidden.to(hidden_ND.dtype), head_gradient, None, None, None

@@ -124,7 +124,7 @@ def _slopes(
         return _gradients(*given, size, with_head)
     some = hidden_ND[asked], head_VD, targets_N[asked], to_logprobs_N[asked], to_entropy_N[asked]
     to_asked, to_head = _gradients(*some, size, with_head)
-    return torch.zeros_like(hidden_ND).index_copy(0, asked, to_asked), to_head
+    return torch.zeros_like(hidden_ND).index_copy_(0, asked, to_asked), to_head
 
 
 # Operators are known to torch by name, so they are registered when this file is imported.

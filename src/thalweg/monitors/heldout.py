@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from thalweg.core.protocols import Context, Dial, Source
 from thalweg.core.time import Span, share
+from thalweg.errors import DialError
 from thalweg.evaluate.likelihood import held_out_loss
 
 __all__ = ["HeldOut"]
@@ -27,6 +28,20 @@ class HeldOut:
     model: str = "policy"
     micro: int | None = None
     """Tokens of a forward pass on one rank; None for 32 rows."""
+
+    def __post_init__(self) -> None:
+        """Refuse nothing to measure: its loss would be 0.
+
+        Raises:
+            DialError: No text or no rows.
+        """
+        if not self.sources or (self.most is not None and self.most < 1):
+            raise DialError(
+                f"{len(self.sources)} sources, most={self.most}",
+                expected="one source or more, and one row of each or more",
+                where="monitors.heldout",
+                write='HeldOut({"web": ...}, most=64)',
+            )
 
     @property
     def name(self) -> str:

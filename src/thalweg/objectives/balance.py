@@ -132,6 +132,8 @@ class Balanced:
         asked = Asking(model, "routing")
         inner = self.inner(cast(nn.Module, asked), batch)  # called as a module is, nothing else
         routing = asked.first.routing if asked.first is not None else ()
+        if not routing:  # the inner objective has asked for logits
+            routing = model(batch["tokens"][:, :-1], documents_of(batch), routing=True)
         weight = batch[self.weight]
         log_total = torch.stack([layer.log_total for layer in routing])
         parts = {"router_z": (self.z, log_total.square().mean(0))}

@@ -24,7 +24,7 @@ from typing import ClassVar
 
 import torch
 
-from thalweg.core.batch import Batch
+from thalweg.core.batch import Batch, is_weight
 from thalweg.core.protocols import Context, Dial
 from thalweg.objectives.advantage import (
     Baseline,
@@ -341,7 +341,7 @@ class Filter:
         if not bool(stays.any()):
             ctx.note("filtered", f"none of {batch.rows} rows is left; this step learns nothing")
             one = batch.take([0])
-            return one.plus({"weight": torch.zeros_like(one["weight"])})
+            return one.plus({name: torch.zeros_like(one[name]) for name in one if is_weight(name)})
         return batch.take(torch.nonzero(stays)[:, 0])
 
 

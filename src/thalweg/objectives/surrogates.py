@@ -291,8 +291,9 @@ class Shaped:
 class Nft:
     """Supervised learning on right and wrong answers.
 
-    With q the share of right answers in the group: right (A > 0): omega log r; wrong:
-    omega log max((1 - q r) / (1 - q), eps), whose gradient passes below eps as if not cut.
+    With q the share of right answers in the group: right (A > 0): omega log r; wrong (A < 0):
+    omega log max((1 - q r) / (1 - q), eps), whose gradient passes below eps as if not cut. A = 0,
+    as in a group of equal rewards or a row that nobody drew, counts nothing.
 
     Source: arXiv:2505.18116, eq. (9) and the released code.
     """
@@ -316,4 +317,5 @@ class Nft:
         other = (1.0 - rate * it.ratio) / (1.0 - rate)
         cut = other + (other.detach().clamp_min(self.floor) - other.detach())
         wrong = float(self.negative) * cut.log()
-        return omega * torch.where(it.advantage > 0, it.ratio.log(), wrong)
+        bad = torch.where(it.advantage < 0, wrong, torch.zeros_like(wrong))
+        return omega * torch.where(it.advantage > 0, it.ratio.log(), bad)

@@ -10,7 +10,7 @@ from thalweg.core.recipe import CopyOf
 from thalweg.core.time import Span, share
 from thalweg.errors import RecipeError
 from thalweg.models import Pretrained, Transformer
-from thalweg.objectives import METHODS, Method
+from thalweg.objectives import METHODS, Logprobs, Method
 from thalweg.optim import OptimizerSpec
 from thalweg.recipes.named import task_of
 from thalweg.rollouts import Judge, Mismatch, Pair, Rollouts, RouteMismatch, Sampling, Solved
@@ -97,6 +97,7 @@ def moves(
     passes: int = 1,
     minibatch: int | None = None,
     micro: int | None = None,
+    temperature: float = 1.0,
 ) -> tuple[Move, ...]:
     """Return the moves of a step: pairs if the algorithm learns from them, Learn, Copy.
 
@@ -111,9 +112,11 @@ def moves(
         passes: As of Learn.
         minibatch: As of Learn.
         micro: As of Learn.
+        temperature: At which answers are drawn.
     """
     learns_from_pairs = "chosen" in chosen.objective.needs
-    before: tuple[Move, ...] = (Mismatch("actor"), Pair()) if learns_from_pairs else ()
+    engines = Mismatch("actor", fn=Logprobs(temperature=temperature))
+    before: tuple[Move, ...] = (engines, Pair()) if learns_from_pairs else ()
     learn = chosen.do("policy", optimizer, passes=passes, minibatch=minibatch, micro=micro)
     routes = (RouteMismatch("actor"),) if _has_experts(of) else ()
     return (*routes, *before, *learn, Copy("policy", "actor", every=every))

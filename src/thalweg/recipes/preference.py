@@ -109,7 +109,7 @@ def recipe(
     do = _moves(method, AdamW(lr=rate, weight_decay=0.0), micro, keeps=bool(retain))
     form = answers.Form(known, template, length, new_tokens)
     phase = Phase(
-        steps or max(1, round(epochs * rows / batch)),
+        max(1, round(epochs * rows / batch)) if steps is None else steps,
         source,
         do,
         rows=batch,

@@ -104,6 +104,7 @@ def recipe(
         passes=passes,
         minibatch=minibatch,
         micro=micro,
+        temperature=temperature,
     )
     phase = Phase(
         steps,

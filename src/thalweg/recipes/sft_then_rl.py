@@ -97,7 +97,9 @@ def recipe(
         temperature=temperature,
     )
     chosen = answers.method(algorithm, kl, new_tokens, temperature)
-    do = answers.moves(chosen, _adam(Linear(lr, 0.0)), every, of=reader.model, micro=micro)
+    do = answers.moves(
+        chosen, _adam(Linear(lr, 0.0)), every, of=reader.model, micro=micro, temperature=temperature
+    )
     models = answers.models(spec, do)
     handed = tuple(Copy("policy", name, every=AT_END) for name in models if name != "policy")
     often = answers.measured(writing, measure, every=share(0.02))

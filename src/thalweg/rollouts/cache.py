@@ -231,6 +231,7 @@ class Growing:
 
     def __init__(self, module: Wrapped) -> None:
         self.inner: Any = module.inner
+        self.positions = module.positions
         self.device = next(module.parameters()).device
         self.kept: Any = None
         self.seen_ST = torch.zeros(0, 0)
@@ -260,11 +261,12 @@ class Growing:
         self.seen_ST = self.seen_ST[index]
 
     def _forward(self, tokens_ST: torch.Tensor) -> torch.Tensor:
-        place_ST = (self.seen_ST.cumsum(1) - 1).clamp(min=0)[:, -tokens_ST.shape[1] :]
+        # a row that has ended is read on beside the others, perhaps past the last position
+        place_ST = (self.seen_ST.cumsum(1) - 1).clamp(0, self.positions - 1)
         out = self.inner(
             input_ids=tokens_ST,
             attention_mask=self.seen_ST,
-            position_ids=place_ST,
+            position_ids=place_ST[:, -tokens_ST.shape[1] :],
             past_key_values=self.kept,
             use_cache=True,
         )

@@ -30,6 +30,7 @@ Are these two the same problem, apart from names and the order of words? If the 
 asked differ, they are not. Think briefly, then end with one word: Yes or No."""
 """Asked of each pair, in both orders."""
 
+_PLACE = re.compile(r"\{(one|other)\}")
 _WORD = re.compile(r"\w+")
 _CHUNK = 1024
 
@@ -52,7 +53,7 @@ def same_problems(
         for one, other in ((texts[place], benchmarks[n]) for n in near)
     ]
     prompts = [
-        ask.replace("{other}", second).replace("{one}", first)
+        _filled(ask, first, second)
         for _, one, other in pairs
         for first, second in ((one, other), (other, one))
     ]
@@ -111,6 +112,11 @@ def _counts(texts: Sequence[str], columns: dict[str, int]) -> sparse.csr_matrix:
 def _unit(rows: sparse.csr_matrix) -> sparse.csr_matrix:
     length = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
     return sparse.diags(1.0 / np.maximum(length, 1e-12)) @ rows
+
+
+def _filled(ask: str, one: str, other: str) -> str:
+    """Return the prompt with both texts in it, at once: LaTeX has braces of its own."""
+    return _PLACE.sub(lambda found: one if found[1] == "one" else other, ask)
 
 
 def _says_yes(text: str) -> bool:

@@ -156,7 +156,7 @@ class Writer:
         for (place, (seen, begun)), answers in zip(helps.items(), found, strict=True):
             ask, tries = groups[place]
             added = self._begun(module, seen, begun, answers) if begun else answers
-            new = [self._tried(ask, answer, guided=True) for answer in added]
+            new = [self._tried(ask, self._fitting(ask, one), guided=True) for one in added]
             changed[place] = Group(ask, tries[: self.group - count] + new)
         return changed
 
@@ -170,6 +170,13 @@ class Writer:
         else:
             seen, begun = ask.prompt, self.tokenizer.encode(text)
         return (seen, begun) if len(seen) + len(begun) < self.longest else None
+
+    def _fitting(self, ask: Ask, answer: Answer) -> Answer:
+        """Return what fits a row behind the plain prompt, perhaps longer than what was seen."""
+        room = self.longest - len(ask.prompt)
+        if len(answer.tokens) <= room:
+            return answer
+        return Answer(answer.tokens[:room], answer.logprobs[:room], finished=False)
 
     def _begun(
         self, module: nn.Module, prompt: list[int], begun: list[int], answers: list[Answer]

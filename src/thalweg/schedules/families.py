@@ -77,6 +77,8 @@ class Warmup(Schedule[Value]):
     def _first(self, time: Time, length: int) -> Value:
         """Return the schedule's first value, the same for every moment of the warmup."""
         start = replace(since(time, length), step=0, tokens=0, run_step=_start(time) + length)
+        if start.steps == 0:  # the warmup is the whole phase; over no steps a shape has ended
+            start = start.within(1)
         return number_at(self.schedule, start, "Warmup")
 
 

@@ -24,6 +24,7 @@ _SYMBOLS = frozenset(
     " xi zeta eta kappa chi emptyset".split()
 )
 _MOST_CHARACTERS = 2000
+_MOST_TOKENS = 200  # a sum of n terms is a tree of depth n
 _DEEPEST = 50
 
 _TOKEN = re.compile(
@@ -95,6 +96,8 @@ def read_expression(text: str) -> Tree:
     if len(text) > _MOST_CHARACTERS or _SENTENCE.search(text):
         raise Unreadable
     reader = _Reader(_tokens(text))
+    if len(reader.tokens) > _MOST_TOKENS:
+        raise Unreadable
     tree = reader.sum(0)
     if reader.place != len(reader.tokens):
         raise Unreadable

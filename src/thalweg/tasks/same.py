@@ -47,7 +47,7 @@ def same_math(truth: str, given: str) -> bool | None:
         if _WORDS.fullmatch(wanted) or _WORDS.fullmatch(answer):
             return _plain(wanted) == _plain(answer)
         return _same(_read(wanted), _read(answer))
-    except (Unreadable, ZeroDivisionError, OverflowError, ValueError):
+    except (Unreadable, ZeroDivisionError, OverflowError, ValueError, RecursionError):
         return None
 
 
