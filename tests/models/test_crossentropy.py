@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from torch.nn import functional
 
 from thalweg.errors import RecipeError
 from thalweg.models.crossentropy import linear_cross_entropy
+from thalweg.models.entropy import linear_entropy
 
 
 def _inputs(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
@@ -85,7 +87,7 @@ def test_the_compiler_is_told_the_right_shapes(with_head: bool) -> None:
     checks = ("test_schema", "test_faketensor")
     score, gradients = torch.ops.thalweg.linear_score, torch.ops.thalweg.linear_gradients
     torch.library.opcheck(score.default, (hidden, head, targets, 3), test_utils=checks)
-    given = (hidden, head, targets, weight, 3, with_head)
+    given = (hidden, head, targets, weight, 3, with_head, True)
     torch.library.opcheck(gradients.default, given, test_utils=checks)
 
 
@@ -135,3 +137,23 @@ def test_the_second_derivative_by_a_weight_that_is_zero_is_right() -> None:
         torch.autograd.functional.jvp(f, hidden, along)[1] for f in (logprobs, plain)
     )
     assert (found - expected).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("chunk", [2, 64])
+def test_under_autocast_too(chunk: int) -> None:
+    hidden, head, targets, _ = _inputs()
+    weight = torch.tensor([0.5, 0.0, 0.0, -1.0, 0.0, 0.0, 2.0])
+
+    def slopes(call: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad((weight * call()).sum(), (hidden, head))
+
+    with torch.autocast("cpu", torch.bfloat16):
+        both = (
+            slopes(lambda: linear_cross_entropy(hidden, head, targets, chunk=chunk).logprobs),
+            slopes(lambda: linear_entropy(hidden, head, targets, chunk=chunk).logprobs_N),
+        )
+    whole = slopes(lambda: (hidden @ head.t()).log_softmax(-1).gather(1, targets[:, None])[:, 0])
+    for found in both:
+        for ours, exact in zip(found, whole, strict=True):
+            assert ours.dtype == torch.float32
+            assert (ours - exact).abs().max() < 0.03 * exact.abs().max()

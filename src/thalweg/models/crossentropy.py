@@ -12,6 +12,7 @@ Measured at 8,192 tokens and a vocabulary of 32,000: 0.26 GB above rest instead 
 Matmuls run in the autocast dtype, softmax and sums in float32 (float64 for float64 inputs).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -100,9 +101,23 @@ def _score(
     return logprobs_N
 
 
-def chunks(count: int, size: int) -> list[slice]:
+def chunks(count: int, size: int) -> Sequence[slice]:
     """Return the slices of `count` tokens, `size` each."""
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def weighed(size: int, *weights_N: torch.Tensor) -> Sequence[slice | torch.Tensor]:
+    """Return the tokens that have any weight, `size` each; plain slices if nearly all have.
+
+    Prompts have none, nor padding, nor groups of answers that all earned the same. To pick them
+    out costs a copy of the hidden states, and a look at the weights, which a GPU would wait for.
+    """
+    count = len(weights_N[0])
+    if weights_N[0].is_cuda:
+        return chunks(count, size)
+    some_N = torch.stack([weight_N != 0 for weight_N in weights_N]).any(0)
+    found = some_N.nonzero()[:, 0]
+    return torch.split(found, size) if 10 * len(found) < 9 * count else chunks(count, size)
 
 
 def _gradients(
@@ -112,19 +127,21 @@ def _gradients(
     weight_N: torch.Tensor,
     size: int,
     with_head: bool,
+    every: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return logprobs [N] and the gradients of -sum(weight * logprob): [N, D] and [V, D] or [0, D].
 
+    Unless `every` token is asked for, those without weight are left out; their log-probs are 0.
     The weight scales rows of hidden, which are short, not rows of the slope. Results are allocated
     before the loop: small tensors left between large ones would scatter the heap.
     """
     full = wide(hidden_ND.dtype)
-    logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=full)
-    to_hidden_ND = torch.empty_like(hidden_ND)
+    logprobs_N = hidden_ND.new_zeros(targets_N.shape, dtype=full)
+    to_hidden_ND = torch.zeros_like(hidden_ND)
     to_head = torch.zeros_like(head_VD if with_head else head_VD[:0], dtype=full)
     weight_N1 = weight_N.to(full)[:, None]
     weighted_ND = (hidden_ND * weight_N1).to(hidden_ND.dtype)
-    for chunk in chunks(len(targets_N), size):
+    for chunk in chunks(len(targets_N), size) if every else weighed(size, weight_N):
         targets_C1 = targets_N[chunk, None]
         log_share_CV = log_shares(hidden_ND[chunk], head_VD)
         picked_C1 = log_share_CV.gather(1, targets_C1)
@@ -134,46 +151,15 @@ def _gradients(
         put = slope_CV.scatter if slope_CV.requires_grad else slope_CV.scatter_
         slope_CV = put(1, targets_C1, at_target_C1)
         logprobs_N[chunk] = picked_C1[:, 0]
-        to_hidden_ND[chunk] = (slope_CV @ head_VD) * weight_N1[chunk]
+        to_hidden_ND[chunk] = ((slope_CV @ head_VD) * weight_N1[chunk]).to(hidden_ND.dtype)
         if with_head:
             to_head += slope_CV.t() @ weighted_ND[chunk]
     return logprobs_N, to_hidden_ND, to_head
 
 
-def _slopes(
-    hidden_ND: torch.Tensor,
-    head_VD: torch.Tensor,
-    targets_N: torch.Tensor,
-    weight_N: torch.Tensor,
-    size: int,
-    with_head: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the gradients that `_gradients` returns, from the tokens alone that have a weight."""
-    asked = asked_of(weight_N)
-    if asked is None:
-        return _gradients(hidden_ND, head_VD, targets_N, weight_N, size, with_head)[1:]
-    given = hidden_ND[asked], head_VD, targets_N[asked], weight_N[asked]
-    _, to_asked, to_head = _gradients(*given, size, with_head)
-    return torch.zeros_like(hidden_ND).index_copy_(0, asked, to_asked), to_head
-
-
-def asked_of(*weights_N: torch.Tensor) -> torch.Tensor | None:
-    """Return the tokens that have any weight, or None if nearly all have.
-
-    Prompts have none, nor padding, nor groups of answers that all earned the same. To pick them
-    out costs a copy of the hidden states, and a look at the weights, which a GPU would wait for.
-    """
-    if weights_N[0].is_cuda:
-        return None
-    some_N = torch.stack([weight_N != 0 for weight_N in weights_N]).any(0)
-    asked = some_N.nonzero()[:, 0]
-    return asked if 10 * len(asked) < 9 * len(some_N) else None
-
-
 # Operators are known to torch by name, so they are registered when this file is imported.
 _score_whole = torch.library.custom_op("thalweg::linear_score", _score, mutates_args=())
-_gradients_whole = torch.library.custom_op("thalweg::linear_gradients", _gradients, mutates_args=())
-slopes_whole = torch.library.custom_op("thalweg::linear_slopes", _slopes, mutates_args=())
+gradients_whole = torch.library.custom_op("thalweg::linear_gradients", _gradients, mutates_args=())
 
 
 @_score_whole.register_fake
@@ -183,7 +169,7 @@ def _(
     return hidden_ND.new_empty(targets_N.shape, dtype=wide(hidden_ND.dtype))
 
 
-@_gradients_whole.register_fake
+@gradients_whole.register_fake
 def _(
     hidden_ND: torch.Tensor,
     head_VD: torch.Tensor,
@@ -191,25 +177,12 @@ def _(
     weight_N: torch.Tensor,
     size: int,
     with_head: bool,
+    every: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     full = wide(hidden_ND.dtype)
     logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=full)
     to_head = head_VD.new_empty(head_VD.shape if with_head else (0, head_VD.shape[1]), dtype=full)
     return logprobs_N, torch.empty_like(hidden_ND), to_head
-
-
-@slopes_whole.register_fake
-def _(
-    hidden_ND: torch.Tensor,
-    head_VD: torch.Tensor,
-    targets_N: torch.Tensor,
-    weight_N: torch.Tensor,
-    size: int,
-    with_head: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = head_VD.shape[0] if with_head else 0
-    to_head = head_VD.new_empty((rows, head_VD.shape[1]), dtype=wide(hidden_ND.dtype))
-    return torch.empty_like(hidden_ND), to_head
 
 
 class _Weighted(torch.autograd.Function):
@@ -226,8 +199,8 @@ class _Weighted(torch.autograd.Function):
         low: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.with_head = ctx.needs_input_grad[1]
-        logprobs_N, to_hidden, to_head = _gradients_whole(
-            hidden_ND.to(low), head_VD.to(low), targets_N, weight_N, size, ctx.with_head
+        logprobs_N, to_hidden, to_head = gradients_whole(
+            hidden_ND.to(low), head_VD.to(low), targets_N, weight_N, size, ctx.with_head, True
         )
         ctx.save_for_backward(to_hidden, to_head)
         ctx.dtypes = hidden_ND.dtype, head_VD.dtype
@@ -274,10 +247,10 @@ class _LogProbs(torch.autograd.Function):
         hidden_ND, head_VD, targets_N = ctx.saved_tensors
         size, low = ctx.how
         with_head = ctx.needs_input_grad[1]
-        given = hidden_ND.to(low), head_VD.to(low), targets_N, -to_logprobs, size, with_head
         # with gradients enabled somebody wants a second derivative, perhaps by weights that are 0:
-        # the loop over all tokens has one
-        slopes = _gradients(*given)[1:] if torch.is_grad_enabled() else slopes_whole(*given)
-        to_hidden, to_head = slopes
+        # the loop over every token has one
+        twice = torch.is_grad_enabled()
+        given = hidden_ND.to(low), head_VD.to(low), targets_N, -to_logprobs, size, with_head
+        _, to_hidden, to_head = (_gradients if twice else gradients_whole)(*given, twice)
         head_gradient = to_head.to(head_VD.dtype) if with_head else None
         return to_hidden.to(hidden_ND.dtype), head_gradient, None, None, None

@@ -12,12 +12,12 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from thalweg.models.crossentropy import (
-    asked_of,
     chunks,
+    gradients_whole,
     log_shares,
     matmul_dtype,
-    slopes_whole,
     tokens_a_chunk,
+    weighed,
     wide,
 )
 
@@ -89,10 +89,10 @@ def _gradients(
     where entropies are only looked at.
     """
     only_seen = not bool(to_entropy_N.any())
-    to_hidden_ND = torch.empty_like(hidden_ND)
+    to_hidden_ND = torch.zeros_like(hidden_ND)
     rows = head_VD if with_head else head_VD[:0]
     to_head = torch.zeros_like(rows, dtype=wide(hidden_ND.dtype))
-    for part in chunks(len(targets_N), size):
+    for part in weighed(size, to_logprobs_N, to_entropy_N):
         log_share_CV = log_shares(hidden_ND[part], head_VD)
         a_C1, b_C1 = to_logprobs_N[part, None], to_entropy_N[part, None]
         if only_seen:
@@ -108,29 +108,10 @@ def _gradients(
     return to_hidden_ND, to_head
 
 
-def _slopes(
-    hidden_ND: torch.Tensor,
-    head_VD: torch.Tensor,
-    targets_N: torch.Tensor,
-    to_logprobs_N: torch.Tensor,
-    to_entropy_N: torch.Tensor,
-    size: int,
-    with_head: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what `_gradients` returns, from the tokens alone of which a gradient is asked."""
-    asked = asked_of(to_logprobs_N, to_entropy_N)
-    if asked is None:
-        given = hidden_ND, head_VD, targets_N, to_logprobs_N, to_entropy_N
-        return _gradients(*given, size, with_head)
-    some = hidden_ND[asked], head_VD, targets_N[asked], to_logprobs_N[asked], to_entropy_N[asked]
-    to_asked, to_head = _gradients(*some, size, with_head)
-    return torch.zeros_like(hidden_ND).index_copy_(0, asked, to_asked), to_head
-
-
 # Operators are known to torch by name, so they are registered when this file is imported.
 _score_whole = torch.library.custom_op("thalweg::linear_entropy", _score, mutates_args=())
-_slopes_whole = torch.library.custom_op(
-    "thalweg::linear_entropy_gradients", _slopes, mutates_args=()
+_gradients_whole = torch.library.custom_op(
+    "thalweg::linear_entropy_gradients", _gradients, mutates_args=()
 )
 
 
@@ -142,7 +123,7 @@ def _(
     return logprobs_N, torch.empty_like(logprobs_N)
 
 
-@_slopes_whole.register_fake
+@_gradients_whole.register_fake
 def _(
     hidden_ND: torch.Tensor,
     head_VD: torch.Tensor,
@@ -187,11 +168,13 @@ class _Both(torch.autograd.Function):
         with_head = ctx.needs_input_grad[1]
         given = hidden_ND.to(low), head_VD.to(low), targets_N
         if to_entropy_N is None and to_logprobs_N is not None:
-            to_hidden_ND, to_head = slopes_whole(*given, -to_logprobs_N, size, with_head)
+            _, to_hidden_ND, to_head = gradients_whole(
+                *given, -to_logprobs_N, size, with_head, False
+            )
         else:
             none_N = torch.zeros(targets_N.shape, dtype=wide(low), device=targets_N.device)
             a_N = none_N if to_logprobs_N is None else to_logprobs_N
             b_N = none_N if to_entropy_N is None else to_entropy_N
-            to_hidden_ND, to_head = _slopes_whole(*given, a_N, b_N, size, with_head)
+            to_hidden_ND, to_head = _gradients_whole(*given, a_N, b_N, size, with_head)
         to_head_VD = to_head.to(head_VD.dtype) if with_head else None
         return to_hidden_ND.to(hidden_ND.dtype), to_head_VD, None, None, None
