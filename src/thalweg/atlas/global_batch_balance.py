@@ -130,5 +130,6 @@ claim = Claim(
     "cue of the domain is was left open by the design; a cue of 1 with noise 0.3, our first guess, "
     "is itself wrong for one token in twenty, and its run was inconclusive (2 of 3 parts). 4 and "
     "0.5 were chosen on other seeds by the arms `micro` and `none` alone, whose errors and loads "
-    "in a pilot are known; limits as written before.",
+    "in a pilot are known; the arm `global` had been seen at other strengths by then. Limits as "
+    "written before the first run.",
 )

@@ -17,9 +17,9 @@ from thalweg.atlas.listing import Entry, find_entry, open_claim
 from thalweg.atlas.runs import final, history
 from thalweg.core.checkpoint import write_file
 from thalweg.core.claim import Arm, Metrics, Results, Size, Verdict
+from thalweg.core.names import home_folder
 from thalweg.core.recipe import Recipe
 from thalweg.core.rng import key_seed
-from thalweg.data.build import home_folder
 from thalweg.errors import DialError, RecipeError
 
 __all__ = ["Outcome", "measure", "reproduce"]

@@ -309,20 +309,26 @@ def _like(old: Any, new: Any, path: str) -> Any:
             f"{path} = {new!r}",
             expected=f"a value like the present one, {_shown(old)}",
             where=path,
-            write=f"a part in a recipe file; here its numbers: {path}.NAME=VALUE"
-            if _is_node(old) and not isinstance(old, Schedule)
-            else f"{path}=0.001"
-            if isinstance(old, Schedule)
-            else f"{path}={old!r}",
+            write=_instead(old, path),
         )
     return new
 
 
+def _is_part(value: Any) -> bool:
+    """Return whether a value has numbers of its own that a person may set one by one."""
+    return _is_node(value) and not isinstance(value, Schedule)
+
+
 def _shown(value: Any) -> str:
     """Return a value, or the kind of a part: all of its fields would fill the screen."""
-    return (
-        repr(value) if isinstance(value, Schedule) or not _is_node(value) else type(value).__name__
-    )
+    return type(value).__name__ if _is_part(value) else repr(value)
+
+
+def _instead(value: Any, path: str) -> str:
+    """Return what could be written at a path whose value is this one."""
+    if _is_part(value):
+        return f"a part in a recipe file; here its numbers: {path}.NAME=VALUE"
+    return f"{path}=0.001" if isinstance(value, Schedule) else f"{path}={value!r}"
 
 
 def _plain(value: Any) -> Any:

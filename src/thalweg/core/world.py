@@ -63,10 +63,15 @@ class World:
         """Whether this rank writes files and talks to people."""
         return self.rank == 0
 
+    @property
+    def sharded(self) -> bool:
+        """Whether a rank holds a part of each weight only."""
+        return self.size > 1 and self.shard == "full"
+
     def place(self, module: nn.Module) -> nn.Module:
         """Move a module to the device, and shard it where the world says so."""
         module = module.to(self.device)
-        if self.size == 1 or self.shard == "replicate":
+        if not self.sharded:
             return module
         mesh = init_device_mesh(self.device.type, (self.size,))
         parts = [*module.blocks] if isinstance(module, Blocked) else []

@@ -12,8 +12,9 @@ count_grams, grams   frequent n-grams, and the longest that ends at each positio
 biographies, lives   people who do not exist, to count what a model knows
 """
 
+from thalweg.core.names import home_folder
 from thalweg.data.biographies import Biographies
-from thalweg.data.build import Built, build, home_folder
+from thalweg.data.build import Built, build
 from thalweg.data.chat import PLAIN_TEMPLATE, build_pairs, build_preferences
 from thalweg.data.corpus import Corpus
 from thalweg.data.count_grams import count_grams

@@ -1,6 +1,7 @@
 """What sources of text share: how many rows are left, the first of them, and what they refuse."""
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -119,8 +120,7 @@ def most_in_epochs(max_epochs: float | None, count: Callable[[int], int]) -> flo
     """
     if max_epochs is None:
         return math.inf
-    parts = (min(1.0, max_epochs - epoch) for epoch in range(math.ceil(max_epochs)))
-    return sum(int(count(epoch) * part) for epoch, part in enumerate(parts))
+    return room_in_epochs({"epoch": 0, "row": 0}, sys.maxsize, max_epochs, count)
 
 
 def check_epochs(max_epochs: float | None, name: str) -> None:

@@ -24,6 +24,7 @@ from thalweg.errors import RecipeError
 __all__ = [
     "capped_simplex",
     "epochs_of",
+    "least_epochs",
     "relative_utility",
     "temperature",
     "unimax",
@@ -210,6 +211,11 @@ def _nearest(utility_SK: np.ndarray, cap_S: np.ndarray, risk: float) -> np.ndarr
     return w_S
 
 
+def least_epochs(sizes: Mapping[str, float], budget: float) -> float:
+    """Return the smallest cap of epochs, in thousandths, under which sources fill a budget."""
+    return math.ceil(1000 * budget / float(_sizes(sizes).sum())) / 1000
+
+
 def _caps(sizes: Mapping[str, float], budget: float, epochs: float) -> np.ndarray:
     """Return the largest share of each source [S]; refuse a budget that they do not fill."""
     size_S = _sizes(sizes)
@@ -221,14 +227,14 @@ def _caps(sizes: Mapping[str, float], budget: float, epochs: float) -> np.ndarra
                 where="the weights of a mixture",
                 write="budget=2e9, epochs=4",
             )
-    most, least = epochs * float(size_S.sum()), budget / float(size_S.sum())
+    most = epochs * float(size_S.sum())
     if most < budget * (1 - 1e-12):
         raise RecipeError(
             f"a budget of {budget:g} tokens from {len(size_S)} sources of {size_S.sum():g} tokens "
             f"together, {epochs:g} epochs each at most: {budget - most:g} tokens short",
             expected=f"a budget of at most {most:g} tokens, the largest possible",
             where="the weights of a mixture",
-            write=f"budget={most:.12g}, or epochs={math.ceil(1000 * least) / 1000:g}, or more data",
+            write=f"budget={most:.12g}, or epochs={least_epochs(sizes, budget):g}, or more data",
         )
     return epochs * size_S / budget
 

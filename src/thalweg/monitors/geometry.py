@@ -197,7 +197,7 @@ class Sharpness:
             RecipeError: The model is sharded over several processes.
         """
         world = ctx.models[self.model].world
-        if world.size > 1 and world.shard == "full":
+        if world.sharded:
             raise RecipeError(
                 f"'{self.model}', sharded over {world.size} processes",
                 expected="whole weights on every process",

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from thalweg.core.names import home_folder
 from thalweg.core.protocols import Dial, ModelSpec, Source
 from thalweg.core.time import Span, share
 from thalweg.data import Corpus, Mixture, build, temperature, unimax
-from thalweg.data.build import home_folder
 from thalweg.data.files import find_files
 from thalweg.data.tokenizer import Tokenizer
+from thalweg.data.weights import least_epochs
 from thalweg.errors import RecipeError, did_you_mean
 from thalweg.models import SIZES, HuggingFace, Pretrained, Transformer, locate, size
 from thalweg.monitors import HeldOut
@@ -297,9 +298,8 @@ def _start(weights: str, sizes: dict[str, float], budget: float) -> dict[str, fl
     try:
         return temperature(sizes, value) if rule == "temperature" else unimax(sizes, budget, value)
     except RecipeError as error:
-        most, least = value * sum(sizes.values()), budget / sum(sizes.values())
-        cap = f"unimax:{math.ceil(1000 * least) / 1000:g}"
-        write = f"--tokens {most:.12g}, --weights {cap}, or more text"
+        most, cap = value * sum(sizes.values()), least_epochs(sizes, budget)
+        write = f"--tokens {most:.12g}, --weights unimax:{cap:g}, or more text"
         if rule == "temperature" or not value > 0:
             write = f"--weights {rule}:4"
         raise RecipeError(error.given, expected=error.expected, where=where, write=write) from error
