@@ -25,6 +25,7 @@ EVERY_MODULE = pytest.mark.parametrize("name", MODULES)
 
 TOP = {
     "branches",
+    "grafts",
     "cli",
     "cli_laws",
     "cli_synthesise",

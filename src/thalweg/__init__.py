@@ -32,12 +32,12 @@ _HOMES = {
         "branch",
         "decayed",
         "extended",
-        "graft",
     ),
     "thalweg.core.claim": (
         "Claim",
         "Size",
     ),
+    "thalweg.grafts": ("graft",),
     "thalweg.core.grow": ("Grow",),
     "thalweg.core.learner": (
         "Learned",

@@ -1,36 +1,20 @@
 """A run is a trunk with branches: decay from any step, extend, continue with something changed.
 
-A branch is a new run folder that starts from a checkpoint of its parent. Up to the branching step
-its dials are the parent's, so steps between the checkpoint and the branching step are done again
-and give the same weights.
+A fork is a recipe. Up to its step the dials are the trunk's; `grafts` makes a run's folder of it.
 """
 
-import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from thalweg.core.checkpoint import (
-    checkpoints,
-    damage_of,
-    new_folder,
-    read_state,
-    seal,
-    step_of,
-    write_file,
-)
 from thalweg.core.dials import Dials, From, phase_length
 from thalweg.core.moves import Learn
-from thalweg.core.plan import plan
 from thalweg.core.protocols import Schedule
-from thalweg.core.recipe import Phase, Recipe, check, scheduled
-from thalweg.core.session import open_run
+from thalweg.core.recipe import Phase, Recipe, scheduled
 from thalweg.core.time import Span, Time
-from thalweg.core.tree import at, find_path, flatten, get, put, record
+from thalweg.core.tree import at, find_path, flatten, get, put
 from thalweg.errors import StateError
 from thalweg.laws.convex import extension_factor
 from thalweg.optim import rates
@@ -42,7 +26,6 @@ __all__ = [
     "decayed",
     "every_value",
     "extended",
-    "graft",
     "learning_rates",
     "main_path",
     "pinned",
@@ -51,8 +34,6 @@ __all__ = [
 
 NEAR = 0.995
 """A proposed factor from here on is the rate itself."""
-PLACES = ("length", "select", "order")
-"""Fields of sources that decide what their row of some number is."""
 
 
 @dataclass(frozen=True)
@@ -194,83 +175,6 @@ def rated(trunk: Recipe, fork: Fork, rate: float | Literal["proposed", "keep"]) 
     phases = (*fork.recipe.phases[:number], after, *fork.recipe.phases[number + 1 :])
     made = replace(fork.recipe, phases=phases)
     return replace(fork, recipe=made, changes=(*fork.changes, line))
-
-
-def graft(parent: Path, folder: Path, fork: Fork) -> int:
-    """Make the folder of a fork, starting from its parent's nearest checkpoint; return its step.
-
-    The folder is ready to be resumed.
-
-    Raises:
-        StateError: The folder exists, or no whole checkpoint stands at or before the fork.
-        RecipeError: The fork's recipe cannot run.
-    """
-    _, file = open_run(parent)
-    check(fork.recipe)
-    planned = plan(fork.recipe)
-    source = _checkpoint(parent, fork)
-    about = json.loads((parent / "recipe.json").read_text())
-    tree = record(fork.recipe)
-    about |= {"name": folder.name, "tree": tree, "parent": {"run": parent.name, "step": fork.step}}
-    about["changes"] = list(fork.changes)
-    body = read_state(source)
-    state = _carried(body["state"], body["recipe"], tree)
-    body |= {"recipe": tree, "lengths": {}, "state": state}
-    with new_folder(folder) as made:
-        target = made / "checkpoints" / f"step-{step_of(source):08d}.trunk"
-        shutil.copytree(source, target)
-        write_file(target / "state.json", json.dumps(body))
-        seal(target)
-        if file is not None:
-            shutil.copyfile(file, made / "recipe.py")
-        write_file(made / "plan.json", json.dumps(planned.to_json(), indent=1))
-        write_file(made / "recipe.json", json.dumps(about, indent=1))
-    return step_of(source)
-
-
-def _carried(state: dict[str, Any], was: Any, now: Any) -> dict[str, Any]:
-    """Return the state for the fork; a source that was changed starts anew, controllers with it."""
-    number = min(state["phase"], len(was["phases"]) - 1, len(now["phases"]) - 1)
-    old, new = was["phases"][number]["source"], now["phases"][number]["source"]
-    return state if _kinds(old) == _kinds(new) else {**state, "source": None, "controllers": None}
-
-
-def _kinds(data: Any, exact: bool = False) -> Any:
-    """Return a record without its dials: what a source reads, not how much of it.
-
-    Numbers stay where the position in a source depends on them.
-    """
-    if isinstance(data, dict):
-        if str(data.get("$", "")).startswith(("thalweg.schedules", "thalweg.core.dials")):
-            return "dial"
-        return {key: _kinds(v, exact or key in PLACES) for key, v in data.items()}
-    if isinstance(data, list):
-        return [_kinds(value, exact) for value in data]
-    return "dial" if isinstance(data, int | float) and not exact else data
-
-
-def _checkpoint(parent: Path, fork: Fork) -> Path:
-    whole = [path for path in checkpoints(parent) if not damage_of(path)]
-    if fork.exact and fork.step not in map(step_of, whole):
-        raise StateError(
-            f"a change that needs a checkpoint at step {fork.step}: " + ", ".join(fork.changes),
-            expected="a step with a checkpoint: " + ", ".join(str(step_of(p)) for p in whole),
-            where=str(parent / "checkpoints"),
-            write=f"--at {max((step_of(p) for p in whole if step_of(p) <= fork.step), default=0)}",
-        )
-    usable = [path for path in whole if step_of(path) <= fork.step]
-    if not usable:
-        raise StateError(
-            f"no whole checkpoint at or before step {fork.step}",
-            expected="a checkpoint from before the two runs differ",
-            where=str(parent / "checkpoints"),
-            write="thalweg branch RUN --at STEP with a step of: "
-            + ", ".join(str(step_of(path)) for path in whole)
-            + "".join(f" ({line})" for line in fork.changes[1:])
-            if whole
-            else "a folder restored from a backup, or a new run",
-        )
-    return usable[-1]
 
 
 def _main_rate(phase: Phase) -> np.ndarray | None:

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from thalweg.branches import Fork, decayed, extended, graft, rated
+from thalweg.branches import Fork, decayed, extended, rated
 from thalweg.branches import branch as forked
 from thalweg.core.checkpoint import checkpoints, step_of
 from thalweg.core.dials import phase_length
 from thalweg.core.names import called
 from thalweg.core.session import open_run
 from thalweg.errors import RecipeError, StateError
+from thalweg.grafts import graft
 from thalweg.launch import new_run, override, parse_override
 from thalweg.schedules import OneMinusSqrt
 

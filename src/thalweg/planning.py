@@ -14,7 +14,6 @@ from thalweg.branches import (
     Fork,
     decayed,
     every_value,
-    graft,
     learning_rates,
     main_path,
     pinned,
@@ -29,6 +28,7 @@ from thalweg.core.time import Span, steps
 from thalweg.core.tree import put, record
 from thalweg.describe import Cost, advice_text, cost, pilots_text
 from thalweg.errors import RecipeError, StateError
+from thalweg.grafts import graft
 from thalweg.laws.files import origin_of
 from thalweg.laws.pilots import Pilot, propose, warmup_of
 from thalweg.laws.planner import Plan, advise, foresee, learn

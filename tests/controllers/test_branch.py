@@ -10,7 +10,7 @@ import torch
 from core_helpers import play
 from lab import Linear2, Lines, Squared
 from run_helpers import lab_recipe, names, rows, start, stop_after, tensors
-from thalweg.branches import decayed, graft
+from thalweg.branches import decayed
 from thalweg.controllers import DecayBranches
 from thalweg.core.moves import Learn
 from thalweg.core.recipe import Phase, Recipe
@@ -18,6 +18,7 @@ from thalweg.core.session import resume
 from thalweg.core.time import Time, share, steps, tokens
 from thalweg.data import Mixture
 from thalweg.errors import DialError, RecipeError
+from thalweg.grafts import graft
 from thalweg.optim import SGD, AdamW, Muon
 from thalweg.schedules import Inverse, Linear, OneMinusSqrt, Warmup, WsdS
 from thalweg.schedules.shapes import Constant

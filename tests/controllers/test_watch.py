@@ -1,5 +1,7 @@
 """A watch says when the loss leaves its interval, and never acts."""
 
+from dataclasses import replace
+
 import pytest
 
 from thalweg.controllers import Watch
@@ -48,6 +50,12 @@ def test_a_return_is_said_and_the_other_side_is_a_new_excursion():
 def test_a_law_that_says_nothing_yet_is_not_left():
     late = Watch((50, 100), (2.0, 2.0), (1.9, 1.9), (2.1, 2.1), metric="heldout/loss", patience=1)
     assert heard(late, {10: 9.0, 20: 9.0, 60: 2.0}) == []
+
+
+def test_a_watch_is_silent_behind_the_step_at_which_a_branch_left():
+    off = {10: 9.0, 20: 9.0, 30: 2.0, 40: 9.0, 50: 9.0}
+    assert [step for step, _ in heard(FLAT, off)] == [20, 30, 50]
+    assert [step for step, _ in heard(replace(FLAT, until=35), off)] == [20, 30]
 
 
 def test_single_batches_are_smoothed():

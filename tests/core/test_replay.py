@@ -7,8 +7,9 @@ import pytest
 
 from core_helpers import LAB
 from data_helpers import preference_store, text_store
+from rollout_helpers import SOURCE, recipe
 from run_helpers import lab, start
-from thalweg.branches import branch, graft
+from thalweg.branches import branch
 from thalweg.core.moves import Learn
 from thalweg.core.names import finder
 from thalweg.core.protocols import Action, Next, Set, Trial
@@ -19,6 +20,7 @@ from thalweg.core.time import steps as count
 from thalweg.data import Corpus, Mixture, Ordered, Preferences
 from thalweg.errors import StateError
 from thalweg.finish import show_data
+from thalweg.grafts import graft
 from thalweg.models import Transformer
 from thalweg.objectives import Logistic, NextToken, Preference
 from thalweg.optim import SGD
@@ -85,6 +87,18 @@ def test_a_branch_with_other_rows_starts_its_source_anew(tmp_path):
     graft(tmp_path / "run", tmp_path / "branch", branch(recipe, 10, {"length": 32}))
     resume(tmp_path / "branch")
     assert shown(tmp_path / "branch", recipe, 11) == 0
+
+
+def test_rows_that_a_model_wrote_are_refused_wherever_they_stand(tmp_path):
+    words = Corpus(text_store(tmp_path, ["some words " * 90], "text"), length=16)
+    pairs = recipe(replace(SOURCE, template="{prompt}{answer}"), steps=2)
+    mixture = Mixture({"words": words, "written": SOURCE}, {"words": 1.0, "written": 1.0})
+    for source in (SOURCE, mixture):
+        folder = tmp_path / type(source).__name__
+        mixed = replace(pairs, phases=(replace(pairs.phases[0], source=source),))
+        folder.mkdir()
+        with pytest.raises(StateError, match="asks the model 'actor' for its rows"):
+            shown(folder, mixed, 1)
 
 
 def test_both_answers_of_a_pair_are_shown(tmp_path):

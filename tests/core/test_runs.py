@@ -14,14 +14,17 @@ import pytest
 
 from core_helpers import LAB
 from run_helpers import history, lab, lab_recipe, names, rows, start, stop_after, tensors
-from thalweg.branches import branch, decayed, extended, graft
+from thalweg.branches import branch, decayed, extended
+from thalweg.controllers import Watch
 from thalweg.core.checkpoint import checkpoints
+from thalweg.core.moves import Learn
 from thalweg.core.protocols import Next, Save, Set, Stop, Trial
 from thalweg.core.recipe import Phase, Saves
-from thalweg.core.session import Session, resume
+from thalweg.core.session import Session, _flops, resume
 from thalweg.core.time import share, tokens
 from thalweg.core.time import steps as count
 from thalweg.errors import DialError, Diverged, RecipeError, StateError
+from thalweg.grafts import graft
 from thalweg.optim import SGD, Groups
 from thalweg.schedules import Constant, Cosine, Linear, Rewarm, Warmup, Wsd
 
@@ -461,3 +464,23 @@ def test_an_endless_run_goes_on_until_it_is_asked_to_end(tmp_path):
     resume(tmp_path / "run", stop_after(4))
     assert len(rows(tmp_path / "run")) == 9
     assert isinstance(endless.phases[0], Phase)
+
+
+def test_a_branch_is_not_judged_by_the_prediction_of_its_trunk(trunk, tmp_path):
+    _, recipe = trunk
+    watch = Watch((1, 100), (-9.0, -9.0), (-9.1, -9.1), (-8.9, -8.9), patience=12)
+    phase = replace(recipe.phases[0], controllers=(watch,))
+    watched = replace(recipe, phases=(phase,))
+    start(tmp_path / "run", watched)
+    graft(tmp_path / "run", tmp_path / "branch", branch(watched, 8, {"clip": 0.5}))
+    resume(tmp_path / "branch")
+    assert "above the interval" in (tmp_path / "run" / "events.jsonl").read_text()
+    assert not (tmp_path / "branch" / "events.jsonl").exists(), "nothing to say"
+
+
+def test_models_that_learn_in_one_phase_cost_nothing_in_another():
+    facts = {name: {"flops_per_token": flops} for name, flops in (("policy", 3.0), ("other", 5.0))}
+    recipe = lab_recipe(4)
+    (phase,) = recipe.phases
+    both = replace(phase, do=(*phase.do, Learn("other", lab.Squared(), SGD(lr=0.1))), name="both")
+    assert _flops(facts, replace(recipe, phases=(phase, both))) == [3.0, 8.0]

@@ -154,6 +154,16 @@ def test_weights_are_published_when_they_have_changed(server, tmp_path):
     assert torch.equal(Pretrained(str(latest)).build(0)(tokens), learner.module(tokens))
 
 
+def test_the_last_two_versions_stay_on_disk(server, tmp_path):
+    there, learner = spec(server, tmp_path), Learner("actor", MODEL.build(0), World())
+    for version in (0, 2, 2, 4, 6, 4):
+        with torch.no_grad():
+            learner.module.norm.weight.mul_(1.5)
+        there.publish(learner, version)
+    left = sorted(path.name for path in (tmp_path / "weights").glob("version-*"))
+    assert left == ["version-4", "version-6"]
+
+
 def test_a_busy_server_is_asked_again(server, tmp_path):
     server.failures = 1
     assert batch_of(replace(SOURCE, server=spec(server, tmp_path))).rows == 16

@@ -45,6 +45,8 @@ class Watch:
     """Weight of the past in the watched mean: 0.95 for the loss of single batches."""
     patience: int = 2
     """Measurements in a row beyond the interval before it is said."""
+    until: int | None = None
+    """Step of the run after which it says nothing: where a branch left the plan; None: never."""
 
     def __post_init__(self) -> None:
         """Refuse columns that do not pair up."""
@@ -85,10 +87,10 @@ class Watch:
 
     def act(self, state: State, ctx: Context) -> tuple[Sequence[Action], State]:
         """Return no action ever; note when the loss leaves the interval or is back inside."""
-        report = ctx.last["report"]
-        if self.metric not in report:
+        report, step = ctx.last["report"], int(ctx.time.run_step) + 1
+        left = self.until is not None and step > self.until
+        if left or self.metric not in report:
             return (), state
-        step = int(ctx.time.run_step) + 1
         keep = self.smoothing
         mean = keep * state["mean"] + (1 - keep) * float(report[self.metric])
         weight = keep * state["weight"] + (1 - keep)

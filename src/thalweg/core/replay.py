@@ -9,7 +9,7 @@ from thalweg.core.batch import Batch
 from thalweg.core.checkpoint import checkpoints, damage_of, read_state, step_of
 from thalweg.core.control import overridden
 from thalweg.core.dials import Dials
-from thalweg.core.protocols import Context, Foreseen
+from thalweg.core.protocols import Context
 from thalweg.core.recipe import Phase, Recipe
 from thalweg.core.state import RunState
 from thalweg.errors import StateError
@@ -47,13 +47,6 @@ def batch_at(
             expected="a step of the run, from 1 on",
             where=str(run),
             write=f"--step {max(1, state.run_step)}",
-        )
-    if not isinstance(phase.source, Foreseen):
-        raise StateError(
-            f"a source of kind {type(phase.source).__name__}",
-            expected="a source that reads stored text",
-            where=f"{phase.name}.source",
-            write="thalweg report: its samples show what was generated",
         )
     _check_trials(run, state.run_step, step)
     return _replayed(recipe, phase, state, journal, step, find)
@@ -98,11 +91,30 @@ def _replayed(
         now = _moment(state, run_step, dials)
         time = dials.time(now)
         live = dials.live(time)
-        ctx = Context(time, recipe.seed, int(live.rows))
+        ctx = Context(time, recipe.seed, int(live.rows), models=_NoModels(phase))
         if source is None:
             source = live.source.start(ctx)
         batch, source = live.source.next(source, ctx)
     return batch, live.source.names
+
+
+class _NoModels(dict[str, Any]):
+    """The models of a replay: none, and a source that asks for one is refused."""
+
+    def __init__(self, phase: Phase) -> None:
+        super().__init__()
+        self.phase = phase
+
+    def __contains__(self, name: object) -> bool:
+        return bool(self[str(name)])
+
+    def __missing__(self, name: str) -> Any:
+        raise StateError(
+            f"a {type(self.phase.source).__name__} that asks the model '{name}' for its rows",
+            expected="a source that reads stored text",
+            where=f"{self.phase.name}.source",
+            write="thalweg report: its samples show what was generated",
+        )
 
 
 def _moment(state: RunState, run_step: int, dials: Dials) -> RunState:

@@ -234,14 +234,15 @@ def _facts(name: str, learner: Learner, recipe: Recipe) -> dict[str, Any]:
 
 
 def _flops(models: Mapping[str, Any], recipe: Recipe) -> list[float]:
-    """Return the training FLOPs of a target token in each phase."""
+    """Return the training FLOPs of a target token in each phase, of the models that learn there."""
+    learns = [{m.model for m in phase.do if isinstance(m, Learn)} for phase in recipe.phases]
     totals = [0.0] * len(recipe.phases)
-    for facts in models.values():
+    for name, facts in models.items():
         now = float(facts["flops_per_token"])
         grown = {stage["phase"]: stage["flops_per_token"] for stage in facts.get("stages", ())}
         for number, phase in enumerate(recipe.phases):
             now = float(grown.get(phase.name, now))
-            totals[number] += now
+            totals[number] += now * (name in learns[number])
     return totals
 
 

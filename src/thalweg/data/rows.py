@@ -20,6 +20,7 @@ __all__ = [
     "check_epochs",
     "check_fingerprint",
     "check_length",
+    "check_rows",
     "check_sizes",
     "first_batches",
     "first_rows",
@@ -84,6 +85,16 @@ def first_batches(source: Source, rows: int, ctx: Context, *, batch: int = 32) -
     for first in range(0, rows, batch):
         part, state = source.next(state, replace(ctx, rows=min(batch, rows - first)))
         yield part
+
+
+def check_rows(rows: int, where: str) -> None:
+    """Refuse a measurement on no rows.
+
+    Raises:
+        DialError: Below 1.
+    """
+    if rows < 1:
+        raise DialError(f"rows={rows}", expected="1 row or more", where=where, write="rows=32")
 
 
 def first_rows(source: Source, rows: int, ctx: Context) -> Batch:

@@ -121,26 +121,23 @@ def transfer_rate(rate: float, from_: ArrayLike, to: ArrayLike) -> float:
     return rate * optimal_base_rate(to) / optimal_base_rate(from_)
 
 
-def best_cooldown(
-    steps: int, ratio: float, *, least: float = 0.01, grad_norm: float = 1.0
-) -> float:
+def best_cooldown(steps: int, ratio: float, *, least: float = 0.01) -> float:
     """Return the cooldown, as a share, that the bound likes best at a rate one is stuck with.
 
     Args:
         steps: Horizon.
         ratio: The rate over the best one of linear decay; from 1 on the answer is 1.
         least: Smallest share looked at.
-        grad_norm: Size of the gradients.
 
     Example:
         >>> round(best_cooldown(2000, 0.5), 1), best_cooldown(2000, 1.0)
         (0.4, 1.0)
     """
-    rate = ratio * optimal_base_rate(_wsd(steps, 1.0), grad_norm)
+    rate = ratio * optimal_base_rate(_wsd(steps, 1.0))
     shares = np.linspace(least, 1.0, 100)
 
     def value(share: float) -> float:
-        parts = bound_parts(_wsd(steps, share), grad_norm)
+        parts = bound_parts(_wsd(steps, share))
         return parts.distance / rate + rate * parts.noise
 
     place = int(np.argmin([value(float(share)) for share in shares]))

@@ -25,7 +25,7 @@ from thalweg.core.moves import logprobs
 from thalweg.core.protocols import Context, Dial, Source
 from thalweg.core.rng import rng
 from thalweg.core.time import Span, share
-from thalweg.data.rows import first_rows
+from thalweg.data.rows import check_rows, first_rows
 from thalweg.errors import RecipeError
 
 __all__ = [
@@ -184,6 +184,14 @@ class Sharpness:
     """Most products of the power iteration."""
     probes: int = 0
     """Probes of the trace; 0: no trace."""
+
+    def __post_init__(self) -> None:
+        """Refuse no rows.
+
+        Raises:
+            DialError: Below 1.
+        """
+        check_rows(self.rows, "monitors.sharpness")
 
     @property
     def name(self) -> str:

@@ -17,7 +17,7 @@ from thalweg.core.batch import Batch
 from thalweg.core.moves import logprobs
 from thalweg.core.protocols import Context, Dial, Source
 from thalweg.core.time import Span, share
-from thalweg.data.rows import first_batches
+from thalweg.data.rows import check_rows, first_batches
 from thalweg.errors import RecipeError
 
 __all__ = ["Sparsity", "zeros"]
@@ -48,6 +48,14 @@ class Sparsity:
     model: str = "policy"
     micro: int | None = None
     """Tokens of a forward pass on one rank; None for 32 rows."""
+
+    def __post_init__(self) -> None:
+        """Refuse no rows.
+
+        Raises:
+            DialError: Below 1.
+        """
+        check_rows(self.rows, "monitors.sparsity")
 
     @property
     def name(self) -> str:

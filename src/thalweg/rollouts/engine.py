@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from thalweg.core.rng import rng
-from thalweg.errors import RecipeError
+from thalweg.errors import DialError, RecipeError
 from thalweg.models.transformer import Decoder
 from thalweg.models.wrapper import Wrapped
 from thalweg.rollouts.cache import Reader, open_reader
@@ -116,7 +116,7 @@ def generate(
 
     Raises:
         RecipeError: An empty prompt, one that fills all positions, stop texts without `decode`.
-        DialError: A number of `how` out of range.
+        DialError: A number of `how` out of range, or no slots.
 
     Example:
         >>> from thalweg.models import Transformer
@@ -126,6 +126,10 @@ def generate(
         (3, False)
     """
     how.check("generate")
+    if slots < 1:
+        raise DialError(
+            f"slots={slots}", expected="1 row or more", where="generate", write="slots=64"
+        )
     limits = _limits(module, prompts, how, decode, longest)
     found = [[Answer([], [], False)] * group for _ in prompts]
     names = range(len(prompts)) if keys is None else map(int, keys)

@@ -5,7 +5,8 @@ prompt is one request for the whole group, several at a time; whatever fails is 
 the actor's weights differ from those last published, they are written as a folder that
 transformers and vLLM load, and the server is asked to load them and to forget its prefix cache.
 The mark of what was published lies beside the folders, so a resumed run publishes exactly when
-the weights it goes on with are not the ones the mark names.
+the weights it goes on with are not the ones the mark names. The folder before the last stays,
+older ones are deleted.
 
 What is not done: weights travel through a shared file system, not through NCCL; the server must
 be started by hand, on the folder `latest` if it is started in the middle of a run; it is not
@@ -17,6 +18,7 @@ Start it with `VLLM_SERVER_DEV_MODE=1 vllm serve FOLDER`, and with
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -127,7 +129,8 @@ class Vllm:
         home.mkdir(parents=True, exist_ok=True)
         mark = {"version": version, "digest": weights_digest(module)}
         published = home / "published.json"
-        if published.exists() and json.loads(published.read_text()) == mark:
+        old = json.loads(published.read_text()) if published.exists() else {}
+        if old.items() >= mark.items():
             return
         target = home / f"version-{version}"
         if isinstance(module, Decoder):
@@ -137,7 +140,9 @@ class Vllm:
         self._link(home, target)
         self._call("/collective_rpc", _reload(target))
         self._call("/reset_prefix_cache", {})
-        published.write_text(json.dumps(mark))
+        if old.get("before") not in (None, version, old.get("version")):
+            shutil.rmtree(home / f"version-{old['before']}", ignore_errors=True)
+        published.write_text(json.dumps(mark | {"before": old.get("version")}))
 
     def _link(self, home: Path, target: Path) -> None:
         fresh = home / "latest.new"
