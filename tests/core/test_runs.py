@@ -11,21 +11,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from core_helpers import LAB
+from data_helpers import text_store
 from run_helpers import history, lab, lab_recipe, names, rows, start, stop_after, tensors
 from thalweg.branches import branch, decayed, extended
 from thalweg.controllers import Watch
 from thalweg.core.checkpoint import checkpoints
 from thalweg.core.moves import Learn
 from thalweg.core.protocols import Next, Save, Set, Stop, Trial
-from thalweg.core.recipe import Phase, Saves
-from thalweg.core.session import Session, _flops, resume
+from thalweg.core.recipe import Compute, Phase, Recipe, Saves
+from thalweg.core.session import Session, _flops, resume, train
 from thalweg.core.time import share, tokens
 from thalweg.core.time import steps as count
+from thalweg.data import Corpus
 from thalweg.errors import DialError, Diverged, RecipeError, StateError
 from thalweg.grafts import graft
-from thalweg.optim import SGD, Groups
+from thalweg.models import Transformer
+from thalweg.objectives import NextToken
+from thalweg.optim import SGD, AdamW, Groups
 from thalweg.schedules import Constant, Cosine, Linear, Rewarm, Warmup, Wsd
 
 
@@ -484,3 +489,19 @@ def test_models_that_learn_in_one_phase_cost_nothing_in_another():
     (phase,) = recipe.phases
     both = replace(phase, do=(*phase.do, Learn("other", lab.Squared(), SGD(lr=0.1))), name="both")
     assert _flops(facts, replace(recipe, phases=(phase, both))) == [3.0, 8.0]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when it compiles
+def test_a_compiled_run_on_several_threads_is_the_same_every_time(tmp_path):
+    words = Corpus(text_store(tmp_path, ["some words " * 900]), length=64)
+    model = Transformer(vocabulary=257, width=128, layers=1, heads=4, positions=64)
+    phase = Phase(6, words, (Learn("policy", NextToken(), AdamW(lr=1e-2)),), rows=64)
+    recipe = Recipe({"policy": model}, (phase,), compute=Compute(compile=True))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for name in ("one", "two"):
+            train(recipe, tmp_path / name)
+    finally:
+        torch.set_num_threads(threads)
+    assert history(tmp_path / "one") == history(tmp_path / "two")

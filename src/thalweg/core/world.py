@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.utils.deterministic
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
@@ -300,6 +301,9 @@ def open_world(
 ) -> Iterator[World]:
     """Join the ranks that torchrun started, or be a world of one. They part when the process ends.
 
+    Inside, torch takes the operators whose results are the same every time, as a run that resumes
+    exactly needs them; of an operator that has none it warns.
+
     Raises:
         RecipeError: A GPU was asked for and there is none.
     """
@@ -316,15 +320,35 @@ def open_world(
     local = int(os.environ.get("LOCAL_RANK", "0"))
     place = torch.device(kind, local) if kind == "cuda" else torch.device("cpu")
     if kind == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or its sums may differ
         torch.cuda.set_device(place)
     if size == 1:
-        yield World(device=place, shard=shard)
+        with _repeatable():
+            yield World(device=place, shard=shard)
         return
     if not dist.is_initialized():  # once a process: torch's stores do not survive a second time
         dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo")
         atexit.register(_part)
-    yield World(dist.get_rank(), size, place, shard)
+    with _repeatable():
+        yield World(dist.get_rank(), size, place, shard)
     dist.barrier()  # a rank that leaves early would take its connections from the others
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Let torch take operators that give the same bits every time.
+
+    The compiler otherwise adds up the gradient of an embedding in the order in which threads come.
+    """
+    memory: Any = torch.utils.deterministic
+    was, filled = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    memory.fill_uninitialized_memory = False  # nobody here reads what nobody wrote
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(was)
+        memory.fill_uninitialized_memory = filled
 
 
 def _part() -> None:
