@@ -1,6 +1,7 @@
 """Kill a run at random moments and compare it with the run that nobody killed, bit for bit.
 
     python benchmarks/faults.py --kills 20
+    python benchmarks/faults.py --kills 5 --longest 60 --compile    # compiled, bfloat16
 
 Every line of the table is one life of the run: a process of `thalweg train` or `thalweg resume`
 that got SIGKILL after some seconds. At the end histories and exported weights must be equal.
@@ -17,7 +18,8 @@ import time
 from pathlib import Path
 
 TEXT = " ".join(f"word{i % 97} and {i % 31}" for i in range(20_000))
-OPTIONS = "--model 250k --tokenizer bytes --length 64 --batch 16".split()
+OPTIONS = "--model 250k --tokenizer bytes --length 64".split()
+PLAIN, COMPILED = "--batch 16".split(), "--batch 64 --compile --dtype bfloat16".split()
 
 
 def main() -> int:
@@ -27,22 +29,24 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=600, help="optimizer steps of the run")
     parser.add_argument("--longest", type=float, default=8.0, help="seconds a life may last")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--compile", action="store_true", help="compiled and in bfloat16")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        return drill(Path(folder), given.kills, given.steps, given.longest, given.seed)
+        return drill(Path(folder), given)
 
 
-def drill(home: Path, kills: int, steps: int, longest: float, seed: int) -> int:
+def drill(home: Path, given: argparse.Namespace) -> int:
     """Train once undisturbed and once under fire; print the table and the verdict."""
+    options = ["--steps", str(given.steps), *OPTIONS, *(COMPILED if given.compile else PLAIN)]
     (home / "a.txt").write_text(TEXT)
     begin = time.perf_counter()
-    start(home, "undisturbed", steps).communicate()
+    start(home, "undisturbed", options).communicate()
     alone = time.perf_counter() - begin
-    print(f"undisturbed: {steps} steps in {alone:.1f} s\n")
+    print(f"undisturbed: {given.steps} steps in {alone:.1f} s\n")
     print(f"{'life':>4} {'seconds':>8} {'step at the kill':>17} {'checkpoints':>12}")
-    draw, process = random.Random(seed), start(home, "killed", steps)
-    for life in range(1, kills + 1):
-        seconds = draw.uniform(0.5, longest)
+    draw, process = random.Random(given.seed), start(home, "killed", options)
+    for life in range(1, given.kills + 1):
+        seconds = draw.uniform(0.5, given.longest)
         try:
             process.wait(seconds)
             print(f"{life:>4} {'':>8} the run had ended: use more --steps")
@@ -53,7 +57,7 @@ def drill(home: Path, kills: int, steps: int, longest: float, seed: int) -> int:
         run = home / "killed"
         print(f"{life:>4} {seconds:>8.2f} {last_step(run):>17} {checkpoints(run):>12}", flush=True)
         known = (run / "recipe.json").exists()
-        process = command(home, "resume", "killed") if known else start(home, "killed", steps)
+        process = command(home, "resume", "killed") if known else start(home, "killed", options)
     process.communicate()
     return verdict(home)
 
@@ -71,9 +75,8 @@ def verdict(home: Path) -> int:
     return 0 if all(same.values()) else 1
 
 
-def start(home: Path, run: str, steps: int) -> subprocess.Popen[bytes]:
-    data = ["--data", "a.txt", "--steps", str(steps), "--run", run]
-    return command(home, "train", "pretrain", *data, *OPTIONS)
+def start(home: Path, run: str, options: list[str]) -> subprocess.Popen[bytes]:
+    return command(home, "train", "pretrain", "--data", "a.txt", "--run", run, *options)
 
 
 def command(home: Path, *words: str) -> subprocess.Popen[bytes]:

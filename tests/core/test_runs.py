@@ -505,3 +505,17 @@ def test_a_compiled_run_on_several_threads_is_the_same_every_time(tmp_path):
     finally:
         torch.set_num_threads(threads)
     assert history(tmp_path / "one") == history(tmp_path / "two")
+
+
+def test_a_run_that_goes_on_elsewhere_says_that_it_may_differ(tmp_path):
+    start(tmp_path / "run", lab_recipe(6), stop_after(2))
+    file, said = tmp_path / "run" / "recipe.json", list[str]()
+    resume(tmp_path / "run", replace(stop_after(2), warn=said.append))
+    assert not [text for text in said if "bit for bit" in text]
+    about = json.loads(file.read_text())
+    about["versions"] |= {"threads": "64", "torch": "1.0"}
+    file.write_text(json.dumps(about))
+    resume(tmp_path / "run", replace(stop_after(1), warn=said.append))
+    now = torch.get_num_threads()
+    assert said[-1].startswith("not bit for bit from here on")
+    assert said[-1].endswith(f"torch 1.0 -> {torch.__version__}, threads 64 -> {now}")

@@ -84,7 +84,7 @@ def train(
         folder = world.from_main(lambda: folder)  # a counter in the name: the ranks must agree
         planned = plan(recipe, ranks=world.size)
         learners = build_learners(recipe, world)
-        world.from_main(lambda: _create(folder, recipe, origin, planned, learners))
+        world.from_main(lambda: _create(folder, recipe, origin, planned, learners, world))
         return _go(recipe, folder, world, learners, RunState(), {}, origin.file, session)
 
 
@@ -107,6 +107,9 @@ def resume(folder: Path, session: Session = Session()) -> RunState:
         if path is not None:
             fill_learners(path, learners, world, finder(file))
         session.warn(f"resuming {folder.name} at step {state.run_step}")
+        changed = _elsewhere(json.loads((folder / "recipe.json").read_text()), world)
+        if changed:
+            session.warn("not bit for bit from here on, what rounds has changed: " + changed)
         return _go(recipe, folder, world, learners, state, saved, file, session)
 
 
@@ -200,7 +203,12 @@ def _with_checkpoint(error: Diverged, folder: Path) -> Diverged:
 
 
 def _create(
-    folder: Path, recipe: Recipe, origin: Origin, planned: Plan, learners: Mapping[str, Learner]
+    folder: Path,
+    recipe: Recipe,
+    origin: Origin,
+    planned: Plan,
+    learners: Mapping[str, Learner],
+    world: World,
 ) -> None:
     about = {
         "name": folder.name,
@@ -208,7 +216,7 @@ def _create(
         "options": dict(origin.options),
         "overrides": dict(origin.overrides),
         "parent": origin.parent,
-        "versions": versions(),
+        "versions": versions(world),
         "seed": recipe.seed,
         "models": {name: _facts(name, learner, recipe) for name, learner in learners.items()},
         "tree": record(recipe),
@@ -254,11 +262,21 @@ def _size(name: str, learner: Learner, recipe: Recipe) -> dict[str, float]:
     return {"parameters": learner.parameter_count(), "flops_per_token": flops}
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
+def versions(world: World) -> dict[str, str]:
+    """Return what a result depends on to its last bit, besides the recipe."""
     names = ("torch", "numpy", "transformers", "tokenizers")
     ours = {"thalweg": thalweg.__version__, "python": platform.python_version()}
-    return ours | {name: metadata.version(name) for name in names}
+    cuda = world.device.type == "cuda"
+    kind = torch.cuda.get_device_name() if cuda else torch.backends.cpu.get_cpu_capability()
+    machine = {"device": kind, "threads": torch.get_num_threads(), "processes": world.size}
+    libraries = {name: metadata.version(name) for name in names}
+    return ours | libraries | {name: str(value) for name, value in machine.items()}
+
+
+def _elsewhere(about: Mapping[str, Any], world: World) -> str:
+    """Return how the machine differs from the one that the run began on; nothing if it does not."""
+    was, now = about.get("versions", {}), versions(world)
+    return ", ".join(f"{n} {was[n]} -> {now[n]}" for n in now if was.get(n, now[n]) != now[n])
 
 
 def _same_recipe(saved: Any, now: Mapping[str, Any], folder: Path) -> None:
