@@ -17,7 +17,7 @@ import torch
 from thalweg.core.batch import Batch
 from thalweg.core.learner import Learner
 from thalweg.core.weigh import TokenMean
-from thalweg.core.world import World
+from thalweg.core.world import World, open_world
 from thalweg.models import Moe, Transformer, parameters
 from thalweg.objectives import Balanced, NextToken
 from thalweg.optim import AdamW
@@ -39,8 +39,14 @@ def main() -> None:
         hidden=chosen.hidden, positions=chosen.length, tied=True,
     )  # fmt: skip
     sparse = replace(dense, moe=Moe(experts=chosen.experts, top=chosen.top))
-    steps = {"dense": step_of(dense, chosen), "sparse": step_of(sparse, chosen)}
-    for name, spec in (("dense", dense), ("sparse", sparse)):
+    with open_world("cpu", "replicate") as world:
+        compare({"dense": dense, "sparse": sparse}, world, chosen)
+
+
+def compare(specs: dict[str, Transformer], world: World, chosen: argparse.Namespace) -> None:
+    """Take steps of both in turn and print what they cost."""
+    steps = {name: step_of(spec, world, chosen) for name, spec in specs.items()}
+    for name, spec in specs.items():
         print(f"{name:7} {parameters(spec)}")
         for _ in range(2):  # compile, and fill caches
             steps[name]()
@@ -57,10 +63,10 @@ def main() -> None:
     print(f"sparse / dense: {median(ratios):.2f} (range {low:.2f} to {high:.2f}); bar 1.3")
 
 
-def step_of(spec: Transformer, chosen: argparse.Namespace):
+def step_of(spec: Transformer, world: World, chosen: argparse.Namespace):
     """Return a function that takes one optimizer step."""
     learner = Learner(
-        "policy", spec.build(0), World(), dtype=getattr(torch, chosen.dtype),
+        "policy", spec.build(0), world, dtype=getattr(torch, chosen.dtype),
         compiled=not chosen.eager,
     )  # fmt: skip
     draw = torch.Generator().manual_seed(0)

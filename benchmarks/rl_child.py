@@ -97,7 +97,7 @@ def ours(folder: Path, phase: Any, copy: str, mode: str, steps: int) -> list[flo
     from thalweg.core.recipe import Compute, CopyOf, Recipe
     from thalweg.core.session import build_learners
     from thalweg.core.state import RunState
-    from thalweg.core.world import World
+    from thalweg.core.world import open_world
     from thalweg.models import Pretrained, keep_freed_memory
 
     keep_freed_memory()
@@ -106,12 +106,13 @@ def ours(folder: Path, phase: Any, copy: str, mode: str, steps: int) -> list[flo
     }  # fmt: skip
     compute = Compute(dtype="bfloat16", compile=mode == "compile")
     recipe = Recipe(models, (phase,), compute=compute)
-    bench = Bench(recipe, build_learners(recipe, World()), World(), Memory(), finder())
     state, seconds = RunState(), []
-    for step in range(steps):
-        begin = time.perf_counter()
-        state, _ = run_phase(bench, phase, state, stop=step + 1)
-        seconds.append(time.perf_counter() - begin)
+    with open_world("cpu", "replicate") as world:
+        bench = Bench(recipe, build_learners(recipe, world), world, Memory(), finder())
+        for step in range(steps):
+            begin = time.perf_counter()
+            state, _ = run_phase(bench, phase, state, stop=step + 1)
+            seconds.append(time.perf_counter() - begin)
     return seconds
 
 

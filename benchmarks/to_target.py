@@ -46,7 +46,7 @@ from thalweg.core.session import build_learners
 from thalweg.core.state import RunState
 from thalweg.core.time import Time, share
 from thalweg.core.tree import record
-from thalweg.core.world import World
+from thalweg.core.world import World, open_world
 from thalweg.data import Corpus, Mixture
 from thalweg.evaluate import held_out_loss
 from thalweg.models import Pretrained, export, keep_freed_memory
@@ -199,12 +199,13 @@ def _unsplit(source: Source) -> Source:
 
 def train(recipe: Recipe) -> Arm:
     """Train a recipe in memory and measure it on all of its held-out text."""
-    learners = build_learners(recipe, World())
     phase = replace(recipe.phases[0], monitors=())
-    begin = time.perf_counter()
     memory = Memory()
-    run(Bench(replace(recipe, phases=(phase,)), learners, World(), memory, finder()), RunState())
-    seconds = time.perf_counter() - begin
+    with open_world("auto", "replicate") as world:
+        learners = build_learners(recipe, world)
+        begin = time.perf_counter()
+        run(Bench(replace(recipe, phases=(phase,)), learners, world, memory, finder()), RunState())
+        seconds = time.perf_counter() - begin
     loss = measure(recipe, learners["policy"])
     return Arm(loss, int(memory.history[-1]["tokens"]), seconds)
 
