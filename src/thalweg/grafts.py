@@ -22,6 +22,7 @@ from thalweg.core.checkpoint import (
     write_file,
 )
 from thalweg.core.plan import plan
+from thalweg.core.protocols import Controller
 from thalweg.core.recipe import Recipe, check
 from thalweg.core.session import open_run
 from thalweg.core.tree import record
@@ -68,16 +69,15 @@ def graft(parent: Path, folder: Path, fork: Fork) -> int:
 
 def _watched(recipe: Recipe, step: int) -> Recipe:
     """Return the recipe of a fork: the prediction of the trunk is none of what comes after it."""
-    phases = [
-        replace(
-            phase,
-            controllers=tuple(
-                replace(one, until=min(step, one.until or step)) if isinstance(one, Watch) else one
-                for one in phase.controllers
-            ),
-        )
-        for phase in recipe.phases
-    ]
+
+    def cut(one: Controller) -> Controller:
+        if not isinstance(one, Watch):
+            return one
+        return replace(one, until=step if one.until is None else min(step, one.until))
+
+    phases = (
+        replace(phase, controllers=tuple(map(cut, phase.controllers))) for phase in recipe.phases
+    )
     return replace(recipe, phases=tuple(phases))
 
 

@@ -109,7 +109,7 @@ def resume(folder: Path, session: Session = Session()) -> RunState:
         session.warn(f"resuming {folder.name} at step {state.run_step}")
         changed = _elsewhere(json.loads((folder / "recipe.json").read_text()), world)
         if changed:
-            session.warn("not bit for bit from here on, what rounds has changed: " + changed)
+            session.warn("perhaps not bit for bit from here on; since the run began: " + changed)
         return _go(recipe, folder, world, learners, state, saved, file, session)
 
 
