@@ -40,9 +40,9 @@ class Cost:
     grown: dict[str, dict[str, int]]
     """Phase -> model -> parameters from there on, where models grow."""
     flops_per_token: float
-    """Training FLOPs of a target token, all learning models; at the end, where models grow."""
+    """Training FLOPs of a target token in the last phase, all models that learn there."""
     flops: float | None
-    """Of the whole run, where models grow; None: FLOPs of a token times tokens."""
+    """Of the whole run, each phase its own; None if one is endless."""
     state_bytes: int
     """Weights, gradients and two moments, in float32."""
     activation_bytes: int
@@ -55,18 +55,19 @@ def cost(recipe: Recipe) -> Cost:
     sources = [phase.source for phase in recipe.phases]
     length = max((s.row_tokens for s in sources if isinstance(s, Foreseen)), default=0)
     start, end = models_at(recipe, 0, 0), models_at(recipe, len(recipe.phases), 0)
-    parameters, flops, state, activations = {}, 0.0, 0, 0
+    parameters, state, activations = {}, 0, 0
+    known: list[tuple[ModelSpec, float]] = []
     for name, spec in end.items():
         learner = Learner(name, spec.build(recipe.seed), World())
         count = learner.parameter_count()
         parameters[name] = count if start[name] == spec else _size(start[name])
         state += 4 * count * (4 if name in learning else 1)
         if name in learning:
-            flops += learner.flops(length)
+            known.append((spec, learner.flops(length)))
             activations += _activations(recipe, name, learner, length)
-    grown = _grown(recipe)
-    total = _grown_flops(recipe, learning, length) if grown else None
-    return Cost(parameters, grown, flops, total, state, activations)
+    each = _flops_by_phase(recipe, length, known)
+    total = _flops_in_all(recipe, each)
+    return Cost(parameters, _grown(recipe), each[-1], total, state, activations)
 
 
 def _size(spec: ModelSpec) -> int:
@@ -83,16 +84,30 @@ def _grown(recipe: Recipe) -> dict[str, dict[str, int]]:
     return found
 
 
-def _grown_flops(recipe: Recipe, learning: set[str], length: int) -> float | None:
-    """Return the training FLOPs of all phases, each of its models; None if one is endless."""
-    total = 0.0
+def _flops_by_phase(
+    recipe: Recipe, length: int, known: Sequence[tuple[ModelSpec, float]]
+) -> list[float]:
+    """Return the training FLOPs of a target token in each phase, of the models that learn there."""
+
+    def of(spec: ModelSpec) -> float:
+        found = [flops for other, flops in known if other == spec]
+        return found[0] if found else Learner("", spec.build(0), World()).flops(length)
+
+    totals = []
     for number, phase in enumerate(recipe.phases):
+        learning = {move.model for move in phase.do if isinstance(move, Learn)}
+        specs = models_at(recipe, number, 1)
+        totals.append(sum(of(specs[name]) for name in sorted(learning)))
+    return totals
+
+
+def _flops_in_all(recipe: Recipe, each: Sequence[float]) -> float | None:
+    total = 0.0
+    for phase, flops in zip(recipe.phases, each, strict=True):
         steps, tokens = phase_length(phase)
         if steps is None:
             return None
-        specs = models_at(recipe, number, 1)
-        models = [Learner(name, specs[name].build(0), World()) for name in sorted(learning)]
-        total += steps * tokens * sum(model.flops(length) for model in models)
+        total += steps * tokens * flops
     return total
 
 
@@ -106,10 +121,9 @@ def description(plan: Plan, recipe: Recipe) -> str:
     lines += [f"parameters  {n}: {count_text(c)}" for n, c in found.parameters.items()]
     for phase, models in found.grown.items():
         lines += [f"            {n}: {count_text(c)} from '{phase}' on" for n, c in models.items()]
-    total = found.flops_per_token * plan.tokens if found.flops is None else found.flops
     lines += [
-        f"FLOPs       {found.flops_per_token:.3g} a token{' at the end' * bool(found.grown)}"
-        + (f", {total:.3g} in all" if plan.steps is not None else ""),
+        f"FLOPs       {found.flops_per_token:.3g} a token{' at the end' * (len(recipe.phases) > 1)}"
+        + (f", {found.flops:.3g} in all" if found.flops is not None else ""),
         f"memory      {bytes_text(found.state_bytes)} for weights, gradients and moments; "
         f"about {bytes_text(found.activation_bytes)} for activations",
     ]

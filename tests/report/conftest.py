@@ -77,6 +77,7 @@ def make_folder(
         "seed": seed,
         "tree": tree,
         "models": {"policy": {"parameters": 1_049_600, "flops_per_token": 6.9e6}},
+        "flops_per_token": {"warm": 2.3e6, "train": 6.9e6},
     }
     (folder / "recipe.json").write_text(json.dumps(recipe))
     (folder / "checkpoints" / f"step-{done:08d}.end").mkdir(parents=True)
@@ -85,7 +86,6 @@ def make_folder(
     plan = {
         "steps": steps,
         "tokens": steps * batch,
-        "rows": rows,
         "sources": {
             "web": {"tokens": float(share.sum() * batch), "epochs": 0.8, "size": 2_000_000},
             "code": {"tokens": float((1 - share).sum() * batch), "epochs": 1.6, "size": 500_000},
@@ -97,8 +97,6 @@ def make_folder(
             },
             "source.weights.web": {"step": every.tolist(), "value": share[every].tolist()},
         },
-        "memory_bytes": 4.1e8,
-        "flops": 6.9e6 * steps * batch,
     }
     (folder / "plan.json").write_text(json.dumps(plan))
     history, timing = [], []

@@ -100,6 +100,14 @@ def test_plan_models_and_parent_are_read(make_run: MakeRun) -> None:
     assert run.history.step[0] == 21
 
 
+def test_each_step_costs_what_learns_in_its_phase(make_run: MakeRun, bare: Path) -> None:
+    run = read_run(make_run("two", steps=40))
+    warm = 12 * 8 * 128
+    assert run.history.phase.count("warm") == 12
+    assert run.flops == pytest.approx(2.3e6 * warm + 6.9e6 * (40 * 8 * 128 - warm))
+    assert math.isnan(read_run(bare).flops)
+
+
 def test_the_family_is_the_whole_tree_in_drawing_order(make_run: MakeRun) -> None:
     make_run("trunk")
     make_run("late", parent=("trunk", 30))

@@ -210,6 +210,8 @@ def _create(
     learners: Mapping[str, Learner],
     world: World,
 ) -> None:
+    models = {name: _facts(name, learner, recipe) for name, learner in learners.items()}
+    phases = [phase.name for phase in recipe.phases]
     about = {
         "name": folder.name,
         "recipe": origin.recipe,
@@ -218,7 +220,8 @@ def _create(
         "parent": origin.parent,
         "versions": versions(world),
         "seed": recipe.seed,
-        "models": {name: _facts(name, learner, recipe) for name, learner in learners.items()},
+        "models": models,
+        "flops_per_token": dict(zip(phases, _flops(models, recipe), strict=True)),
         "tree": record(recipe),
     }
     with new_folder(folder) as made:

@@ -230,9 +230,6 @@ def _state(run: Run) -> str:
 def _tiles(summary: Summary, run: Run) -> list[Tile]:
     planned = run.plan.tokens
     of = f"of {count_text(planned)} planned" if planned > 0 else ""
-    flops = [size.flops_per_token for size in run.models.values()]
-    grown = any(size.grown for size in run.models.values())
-    work = sum(flops) * summary.tokens if flops and not grown else math.nan
     tiles = [
         Tile("Held-out loss", number_text(summary.heldout), "nats per token"),
         *_solved(run),
@@ -240,7 +237,7 @@ def _tiles(summary: Summary, run: Run) -> list[Tile]:
         Tile("Perplexity", number_text(summary.perplexity, 2), "exp(held-out loss)"),
         Tile("Training loss", number_text(summary.loss), "mean of the last 5 % of steps"),
         Tile("Tokens", count_text(summary.tokens), of),
-        Tile("Time", duration_text(summary.seconds), _work(work)),
+        Tile("Time", duration_text(summary.seconds), _work(run.flops)),
         Tile("Throughput", rate_text(summary.tokens_per_second), "tokens / s, median"),
         Tile("Utilisation", percent_text(summary.utilisation), "of peak model FLOPs, median"),
         Tile("Parameters", count_text(summary.parameters), ", ".join(run.models)),

@@ -59,6 +59,9 @@ def read_run(folder: Path) -> Run:
         overrides=about.get("overrides"),
         versions={key: _text(value) for key, value in _mapping(about.get("versions")).items()},
         models={name: _model(value) for name, value in _mapping(about.get("models")).items()},
+        flops_per_token={
+            phase: number(value) for phase, value in _mapping(about.get("flops_per_token")).items()
+        },
         parent=Parent(_text(parent["run"]), _step(parent)) if "run" in parent else None,
         changes=tuple(_text(change) for change in _list(about.get("changes"))),
         plan=_plan(folder / "plan.json"),
@@ -162,7 +165,7 @@ def _model(value: Json) -> ModelSize:
     stages = entry.get("stages")
     last = _mapping(stages[-1]) if isinstance(stages, list) and stages else entry
     sizes = number(last.get("parameters")), number(last.get("flops_per_token"))
-    return ModelSize(*sizes, grown=last is not entry)
+    return ModelSize(*sizes)
 
 
 def _plan(path: Path) -> Plan:
@@ -174,14 +177,11 @@ def _plan(path: Path) -> Plan:
     return Plan(
         steps=number(plan.get("steps")),
         tokens=number(plan.get("tokens")),
-        rows=number(plan.get("rows")),
         sources={
             name: PlannedSource(*(number(entry.get(key)) for key in PlannedSource._fields))
             for name, entry in sources.items()
         },
         dials={name: _planned_dial(entry) for name, entry in dials.items()},
-        memory_bytes=number(plan.get("memory_bytes")),
-        flops=number(plan.get("flops")),
         prediction=_prediction(plan.get("prediction"), path),
     )
 

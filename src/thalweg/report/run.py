@@ -133,7 +133,6 @@ class ModelSize(NamedTuple):
     parameters: float
     flops_per_token: float
     """At the end, where the model has grown."""
-    grown: bool = False
 
 
 class PlannedSource(NamedTuple):
@@ -150,11 +149,8 @@ class Plan:
 
     steps: float = math.nan
     tokens: float = math.nan
-    rows: float = math.nan
     sources: Mapping[str, PlannedSource] = field(default_factory=dict)
     dials: Mapping[str, Points] = field(default_factory=dict)
-    memory_bytes: float = math.nan
-    flops: float = math.nan
     prediction: Prediction | None = None
     """The loss that laws led to expect, where somebody asked."""
 
@@ -174,6 +170,8 @@ class Run:
     overrides: Json
     versions: Mapping[str, str]
     models: Mapping[str, ModelSize]
+    flops_per_token: Mapping[str, float]
+    """Training FLOPs of a target token by phase, of all models that learn there."""
     parent: Parent | None
     changes: tuple[str, ...]
     """What a branch does otherwise than its parent, in words."""
@@ -190,6 +188,13 @@ class Run:
         """Names of the sources that were planned or delivered."""
         seen = self.history.under("tokens/") + self.history.under("loss/")
         return tuple(dict.fromkeys([*self.plan.sources, *seen]))
+
+    @property
+    def flops(self) -> float:
+        """Training FLOPs so far, a step's tokens at the price of its phase; NaN if unknown."""
+        tokens = np.diff(self.history.column("tokens"), prepend=0.0)
+        price = [self.flops_per_token.get(phase, math.nan) for phase in self.history.phase]
+        return float(np.dot(tokens, price)) if price else math.nan
 
     @property
     def deviation(self) -> Deviation | None:
