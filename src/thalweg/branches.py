@@ -18,7 +18,7 @@ from thalweg.core.tree import at, find_path, flatten, get, put
 from thalweg.errors import StateError
 from thalweg.laws.convex import extension_factor
 from thalweg.optim import rates
-from thalweg.schedules import Constant, Then, Times, Warmup
+from thalweg.schedules import Blend, Constant, Then, Times, Warmup
 
 __all__ = [
     "Fork",
@@ -28,6 +28,7 @@ __all__ = [
     "extended",
     "learning_rates",
     "main_path",
+    "phase_at",
     "pinned",
     "rated",
 ]
@@ -60,7 +61,7 @@ def decayed(recipe: Recipe, step: int, steps: int, shape: Schedule[Any]) -> Fork
         steps: Length of the decay.
         shape: From 1 to its end on a clock of `steps` steps.
     """
-    number, local = _phase_at(recipe, step)
+    number, local = phase_at(recipe, step)
     trunk = recipe.phases[number]
     length, width = phase_length(trunk)
     phase = pinned(trunk)
@@ -111,7 +112,7 @@ def branch(recipe: Recipe, step: int, values: Mapping[str, Any]) -> Fork:
     Raises:
         RecipeError: No such path, or a value of another kind.
     """
-    number, local = _phase_at(recipe, step)
+    number, local = phase_at(recipe, step)
     length, _ = phase_length(recipe.phases[number])
     within = f"{recipe.phases[number].name}."
     changed, dials, exact = recipe, set[str](), False
@@ -149,7 +150,7 @@ def rated(trunk: Recipe, fork: Fork, rate: float | Literal["proposed", "keep"]) 
         fork: Of another length than the trunk.
         rate: Take the proposal, leave the rates, or multiply them by a number.
     """
-    number, local = _phase_at(trunk, fork.step)
+    number, local = phase_at(trunk, fork.step)
     before, after = trunk.phases[number], fork.recipe.phases[number]
     old, new = _main_rate(before), _main_rate(after)
     if old is None or new is None:
@@ -185,7 +186,7 @@ def _main_rate(phase: Phase) -> np.ndarray | None:
     return every_value(dials[main_path(dials)], phase)
 
 
-def _phase_at(recipe: Recipe, step: int) -> tuple[int, int]:
+def phase_at(recipe: Recipe, step: int) -> tuple[int, int]:
     """Return the number of the phase that a step of the run belongs to, and its step there."""
     first = 0
     for number, phase in enumerate(recipe.phases):
@@ -211,13 +212,20 @@ def pinned(phase: Phase) -> Phase:
 
 def _held(dial: Any, length: int | None) -> Schedule[Any]:
     """Return a dial as a schedule on a clock of `length` steps, whatever the phase's is."""
-    return From(dial if isinstance(dial, Schedule) else Constant(float(dial)), 0, length)
+    return From(_always(dial), 0, length)
 
 
 def _switched(old: Any, new: Any, step: int, length: int | None) -> Schedule[Any]:
     """Return the old dial up to `step` and the new one from there, both on the phase's clock."""
-    later = new if isinstance(new, Schedule) else Constant(float(new))
-    return Then(_held(old, length), From(later, -step, length), after=Span(step, "steps"))
+    later = From(_always(new), -step, length)
+    return Then(_held(old, length), later, after=Span(step, "steps"))
+
+
+def _always(dial: Any) -> Schedule[Any]:
+    """Return a dial as a schedule: itself, or what never moves."""
+    if isinstance(dial, Schedule):
+        return dial
+    return Blend(dial, dial) if isinstance(dial, Mapping) else Constant(float(dial))
 
 
 def _dial_of(recipe: Recipe, path: str) -> str | None:

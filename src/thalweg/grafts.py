@@ -6,11 +6,12 @@ branching step are done again and give the same weights.
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from thalweg.branches import Fork
+from thalweg.branches import Fork, phase_at, pinned
 from thalweg.controllers import Watch
 from thalweg.core.checkpoint import (
     checkpoints,
@@ -25,10 +26,10 @@ from thalweg.core.plan import plan
 from thalweg.core.protocols import Controller
 from thalweg.core.recipe import Recipe, check
 from thalweg.core.session import open_run
-from thalweg.core.tree import record
+from thalweg.core.tree import flatten, record
 from thalweg.errors import StateError
 
-__all__ = ["graft"]
+__all__ = ["as_it_went", "graft"]
 
 PLACES = ("length", "select", "order")
 """Fields of sources that decide what their row of some number is."""
@@ -43,7 +44,7 @@ def graft(parent: Path, folder: Path, fork: Fork) -> int:
         StateError: The folder exists, or no whole checkpoint stands at or before the fork.
         RecipeError: The fork's recipe cannot run.
     """
-    _, file = open_run(parent)
+    recipe, file = open_run(parent)
     fork = replace(fork, recipe=_watched(fork.recipe, fork.step))
     check(fork.recipe)
     planned = plan(fork.recipe)
@@ -55,6 +56,7 @@ def graft(parent: Path, folder: Path, fork: Fork) -> int:
     body = read_state(source)
     state = _carried(body["state"], body["recipe"], tree)
     body |= {"recipe": tree, "lengths": {}, "state": state}
+    _check_set(parent, recipe, fork, body["state"])
     with new_folder(folder) as made:
         target = made / "checkpoints" / f"step-{step_of(source):08d}.trunk"
         shutil.copytree(source, target)
@@ -81,8 +83,46 @@ def _watched(recipe: Recipe, step: int) -> Recipe:
     return replace(recipe, phases=tuple(phases))
 
 
+def as_it_went(recipe: Recipe, run: Path) -> Recipe:
+    """Return the recipe with phases as long as they were, where a controller ended them early.
+
+    Their dials stay on the clocks that they had. The last phase keeps its planned length.
+    """
+    phases = list(recipe.phases)
+    ends = [path for path in checkpoints(run) if ".end-of-" in path.name and not damage_of(path)]
+    for state in (read_state(path)["state"] for path in ends):
+        number = int(state["phase"])
+        if state["ended"] and number + 1 < len(phases):
+            phases[number] = replace(pinned(recipe.phases[number]), steps=int(state["step"]))
+    return replace(recipe, phases=tuple(phases))
+
+
+def _check_set(parent: Path, recipe: Recipe, fork: Fork, state: Mapping[str, Any]) -> None:
+    """Refuse a fork that changes a dial which controllers turn: theirs would win, in silence."""
+    number, local = phase_at(fork.recipe, fork.step)
+    newest = [path for path in checkpoints(parent) if not damage_of(path)][-1]
+    journal = read_state(newest)["state"]["journal"]
+    turned = {path for step, path, _ in journal if step >= fork.step - local}
+    turned |= set(state["overrides"]) if state["phase"] == number else set()
+    before = [recipe.phases[number], pinned(recipe.phases[number])]
+    known = flatten(fork.recipe.phases[number])
+    for path in sorted(turned & set(known)):
+        if record(known[path]) not in [record(flatten(phase).get(path)) for phase in before]:
+            raise StateError(
+                f"another {path}, which a controller of this run sets",
+                expected="a change of what the recipe alone decides: " + ", ".join(fork.changes),
+                where=str(parent / "recipe.json"),
+                write="a run of its own without the controller, or another change",
+            )
+
+
 def _carried(state: dict[str, Any], was: Any, now: Any) -> dict[str, Any]:
-    """Return the state for the fork; a source that was changed starts anew, controllers with it."""
+    """Return the state for the fork; a source that was changed starts anew, controllers with it.
+
+    A run that a controller stopped, or whose last phase it ended, goes on in its fork.
+    """
+    last = state["phase"] == len(now["phases"]) - 1
+    state = {**state, "stopped": "", "ended": state["ended"] and not last}
     number = min(state["phase"], len(was["phases"]) - 1, len(now["phases"]) - 1)
     old, new = was["phases"][number]["source"], now["phases"][number]["source"]
     return state if _kinds(old) == _kinds(new) else {**state, "source": None, "controllers": None}

@@ -13,8 +13,8 @@ from thalweg.core.dials import phase_length
 from thalweg.core.names import called
 from thalweg.core.session import open_run
 from thalweg.errors import RecipeError, StateError
-from thalweg.grafts import graft
-from thalweg.launch import new_run, override, parse_override
+from thalweg.grafts import as_it_went, graft
+from thalweg.launch import new_run, parse_override
 from thalweg.schedules import OneMinusSqrt
 
 __all__ = ["branch_run", "extend_run"]
@@ -42,7 +42,7 @@ def branch_run(
         StateError: The step is beyond the run, or no checkpoint stands before it.
         RecipeError: Nothing to change, or a bad path or value.
     """
-    recipe, _ = open_run(parent)
+    recipe = as_it_went(open_run(parent)[0], parent)
     step = at if at is not None else _last_step(parent)
     _check_count("--at", step, least=0)
     _check_count("--decay", 1 if decay is None else decay)
@@ -50,7 +50,9 @@ def branch_run(
     if decay is not None:
         fork = decayed(recipe, step, decay, OneMinusSqrt(1.0, 0.0))
         fork = rated(recipe, fork, _rate(rate))
-        fork = replace(fork, recipe=override(fork.recipe, values))
+        if values:  # what the trunk did up to the step stays as it was
+            changed = forked(fork.recipe, step, values)
+            fork = replace(changed, changes=(*fork.changes, *changed.changes), notes=fork.notes)
     elif values:
         fork = forked(recipe, step, values)
         fork = fork if rate == "keep" else rated(recipe, fork, _rate(rate))
@@ -73,7 +75,7 @@ def extend_run(
         StateError: No checkpoint stands before the two runs differ.
         RecipeError: Neither or both lengths.
     """
-    recipe, _ = open_run(parent)
+    recipe = as_it_went(open_run(parent)[0], parent)
     if (tokens is None) == (steps is None):
         raise RecipeError(
             "neither --steps nor --tokens" if steps is None else "both --steps and --tokens",

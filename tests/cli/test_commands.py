@@ -99,6 +99,24 @@ def test_a_changed_branch_changes_at_its_step_and_not_before(shell):
     assert rates[0] > 0.002, "the trunk's rate up to the step"
 
 
+def test_weights_and_a_decay_change_at_the_step_of_a_branch_and_not_before(shell):
+    ramp = ["--data", "a.txt", "--data", "b.txt", "--weights", "a=1,b=1", "--to", "b=1"]
+    shell("train", "pretrain", *ramp, "--steps", "16", *TINY)
+    trunk = {row["step"]: row for row in history(shell, "pretrain-1")}
+    leave = ["branch", "pretrain-1", "--at", "8", "--quiet", 'source.weights={"a": 3, "b": 1}']
+    for options in ([], ["--decay", "4"]):
+        run = f"b{len(options)}"
+        code, _, err = shell(*leave, *options, "policy.clip=0.5", "--run", run)
+        assert code == 0, err
+        branch = {row["step"]: row for row in history(shell, run)}
+        assert all(branch[step]["loss"] == trunk[step]["loss"] for step in (7, 8))
+        assert branch[9]["dial/source.weights.a"] == 3
+        assert branch[9]["dial/learn.policy.clip"] == 0.5
+    code, _, err = shell("branch", "pretrain-1", "--at", "8", "--decay", "4", "--quiet", "rows=8")
+    assert code == 3
+    assert "write:    --at 6" in err
+
+
 def test_a_change_that_is_no_dial_needs_a_checkpoint_at_its_step(shell):
     shell("train", "pretrain", "--data", "a.txt", "--steps", "40", *TINY)
     code, _, err = shell("branch", "pretrain-1", "--at", "39", "--quiet", "seed=3")

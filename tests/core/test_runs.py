@@ -27,7 +27,7 @@ from thalweg.core.time import share, tokens
 from thalweg.core.time import steps as count
 from thalweg.data import Corpus
 from thalweg.errors import DialError, Diverged, RecipeError, StateError
-from thalweg.grafts import graft
+from thalweg.grafts import as_it_went, graft
 from thalweg.models import Transformer
 from thalweg.objectives import NextToken
 from thalweg.optim import SGD, AdamW, Groups
@@ -434,6 +434,50 @@ def test_an_extended_cosine_leaves_at_its_start_and_says_why(tmp_path):
     resume(tmp_path / "longer")
     start(tmp_path / "fresh", lab_recipe(18, lr=Cosine(0.1)))
     assert history(tmp_path / "longer") == history(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("end", [Stop("enough"), Next()])
+def test_a_fork_of_a_run_that_a_controller_ended_goes_on(tmp_path, end):
+    recipe = lab_recipe(12, (5, (end,)), lr=Constant(0.1))
+    assert start(tmp_path / "run", recipe).run_step == 5
+    graft(tmp_path / "run", tmp_path / "branch", branch(recipe, 5, {"clip": 0.5}))
+    assert resume(tmp_path / "branch").run_step == 12
+    assert min(curve(tmp_path / "branch")) == 6
+
+
+def test_a_fork_of_a_branch_that_a_trial_left_goes_on(tmp_path):
+    recipe = lab_recipe(12, (5, (Trial({"lr": 0.2}, 3, keep="tried"),)), lr=Constant(0.1))
+    start(tmp_path / "run", recipe)
+    tried = tmp_path / "run" / "branches" / "tried"
+    graft(tried, tmp_path / "longer", extended(recipe, 4))
+    assert resume(tmp_path / "longer").run_step == 16
+
+
+def test_steps_behind_a_phase_that_ended_early_are_steps_of_the_next(tmp_path):
+    (phase,) = lab_recipe(12, (5, (Next(),)), lr=Linear(0.1, 0.0)).phases
+    second = replace(phase, controllers=(), name="second")
+    recipe = replace(lab_recipe(12), phases=(replace(phase, name="first"), second))
+    assert start(tmp_path / "run", recipe).run_step == 17
+    went = as_it_went(recipe, tmp_path / "run")
+    graft(tmp_path / "run", tmp_path / "branch", branch(went, 9, {"second.learn.policy.clip": 0.5}))
+    assert resume(tmp_path / "branch").run_step == 17
+    parent, child = curve(tmp_path / "run"), curve(tmp_path / "branch")
+    assert [child[s]["loss"] for s in (9, 10)] == [parent[s]["loss"] for s in (9, 10)]
+    assert child[10]["dial/learn.policy.clip"] == 0.5
+    graft(tmp_path / "run", tmp_path / "early", branch(went, 3, {"first.learn.policy.clip": 0.5}))
+    assert resume(tmp_path / "early").run_step == 17
+    assert [curve(tmp_path / "early")[s][LR] for s in (4, 5)] == [parent[s][LR] for s in (4, 5)]
+
+
+def test_a_dial_that_a_controller_turns_is_not_for_a_fork(tmp_path):
+    recipe = lab_recipe(12, (4, (Set({"lr": 0.05}),)), lr=Constant(0.1))
+    start(tmp_path / "run", recipe)
+    for fork in (branch(recipe, 9, {"optimizer.lr": 0.2}), decayed(recipe, 9, 3, Linear(1.0, 0.0))):
+        with pytest.raises(StateError, match=r"lr, which a controller of this run sets"):
+            graft(tmp_path / "run", tmp_path / "branch", fork)
+    graft(tmp_path / "run", tmp_path / "branch", branch(recipe, 9, {"clip": 0.5}))
+    assert resume(tmp_path / "branch").run_step == 12
+    assert curve(tmp_path / "branch")[12][LR] == 0.05
 
 
 def test_a_fork_before_every_checkpoint_is_refused(tmp_path):
