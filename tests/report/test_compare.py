@@ -76,7 +76,7 @@ def test_groups_without_a_common_seed_are_not_subtracted(tmp_path: Path) -> None
     second = read_run(tiny(tmp_path / "b", [2.5], seed=1, lr=2.0))
     comparison = compare([first, second])
     assert math.isnan(comparison.differences[0].mean)
-    assert "no seed in common" in text_table(comparison)
+    assert "no seed for which both measured it" in text_table(comparison)
 
 
 def test_the_table_is_aligned_and_says_the_numbers(tmp_path: Path) -> None:

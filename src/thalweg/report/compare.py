@@ -263,7 +263,7 @@ def _paired_lines(comparison: Comparison) -> list[str]:
 def difference_text(gap: Difference) -> str:
     """Return a difference with its interval, or why there is none."""
     if not math.isfinite(gap.mean):
-        return "no seed in common"
+        return "no seed for which both measured it"
     if not math.isfinite(gap.low):
         return f"{gap.mean:+.4f} (one pair, no interval)"
     return f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] ({len(gap.seeds)} pairs, 95 %)"
