@@ -1,17 +1,18 @@
 """A plan in lines: what a person reads before spending anything."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
+from thalweg.core.cost import flops_by_phase, model_facts, row_length
 from thalweg.core.dials import phase_length
-from thalweg.core.grow import Grow, models_at
+from thalweg.core.grow import models_at
 from thalweg.core.learner import Learner
 from thalweg.core.moves import Learn
 from thalweg.core.plan import Plan
-from thalweg.core.protocols import Foreseen, ModelSpec
 from thalweg.core.recipe import Recipe
 from thalweg.core.time import Time
 from thalweg.core.tree import at
@@ -52,62 +53,38 @@ class Cost:
 def cost(recipe: Recipe) -> Cost:
     """Return the cost of a recipe's models, built without memory where that is possible."""
     learning = {m.model for phase in recipe.phases for m in phase.do if isinstance(m, Learn)}
-    sources = [phase.source for phase in recipe.phases]
-    length = max((s.row_tokens for s in sources if isinstance(s, Foreseen)), default=0)
     start, end = models_at(recipe, 0, 0), models_at(recipe, len(recipe.phases), 0)
-    parameters, state, activations = {}, 0, 0
-    known: list[tuple[ModelSpec, float]] = []
+    models, state, activations = {}, 0, 0
     for name, spec in end.items():
         learner = Learner(name, spec.build(recipe.seed), World())
-        count = learner.parameter_count()
-        parameters[name] = count if start[name] == spec else _size(start[name])
-        state += 4 * count * (4 if name in learning else 1)
+        first = learner if start[name] == spec else Learner(name, start[name].build(0), World())
+        models[name] = model_facts(name, first, recipe)
+        state += 4 * learner.parameter_count() * (4 if name in learning else 1)
         if name in learning:
-            known.append((spec, learner.flops(length)))
-            activations += _activations(recipe, name, learner, length)
-    each = _flops_by_phase(recipe, length, known)
-    total = _flops_in_all(recipe, each)
-    return Cost(parameters, _grown(recipe), each[-1], total, state, activations)
+            activations += _activations(recipe, name, learner)
+    each = flops_by_phase(models, recipe)
+    parameters = {name: facts["parameters"] for name, facts in models.items()}
+    last = each[recipe.phases[-1].name]
+    return Cost(parameters, _grown(models), last, _in_all(recipe, each), state, activations)
 
 
-def _size(spec: ModelSpec) -> int:
-    return Learner("", spec.build(0), World()).parameter_count()
-
-
-def _grown(recipe: Recipe) -> dict[str, dict[str, int]]:
+def _grown(models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """Return the parameters of the models that grow, by the phase in which they do."""
     found: dict[str, dict[str, int]] = {}
-    for phase in recipe.phases:
-        for move in phase.do:
-            if isinstance(move, Grow):
-                found.setdefault(phase.name, {})[move.model] = _size(move.to)
+    for name, facts in models.items():
+        for stage in facts.get("stages", ()):
+            found.setdefault(stage["phase"], {})[name] = stage["parameters"]
     return found
 
 
-def _flops_by_phase(
-    recipe: Recipe, length: int, known: Sequence[tuple[ModelSpec, float]]
-) -> list[float]:
-    """Return the training FLOPs of a target token in each phase, of the models that learn there."""
-
-    def of(spec: ModelSpec) -> float:
-        found = [flops for other, flops in known if other == spec]
-        return found[0] if found else Learner("", spec.build(0), World()).flops(length)
-
-    totals = []
-    for number, phase in enumerate(recipe.phases):
-        learning = {move.model for move in phase.do if isinstance(move, Learn)}
-        specs = models_at(recipe, number, 1)
-        totals.append(sum(of(specs[name]) for name in sorted(learning)))
-    return totals
-
-
-def _flops_in_all(recipe: Recipe, each: Sequence[float]) -> float | None:
+def _in_all(recipe: Recipe, each: Mapping[str, float]) -> float | None:
+    """Return the FLOPs of all phases at the price of each; None if one is endless."""
     total = 0.0
-    for phase, flops in zip(recipe.phases, each, strict=True):
+    for phase in recipe.phases:
         steps, tokens = phase_length(phase)
         if steps is None:
             return None
-        total += steps * tokens * flops
+        total += steps * tokens * each[phase.name]
     return total
 
 
@@ -246,7 +223,7 @@ def _dials(plan: Plan, recipe: Recipe) -> list[str]:
     return lines
 
 
-def _activations(recipe: Recipe, model: str, learner: Learner, length: int) -> int:
+def _activations(recipe: Recipe, model: str, learner: Learner) -> int:
     """Return a rough bound: three numbers for each that a matrix reads or writes, the smaller."""
     phase, learn = next(
         (phase, m) for phase in recipe.phases for m in phase.do
@@ -255,7 +232,9 @@ def _activations(recipe: Recipe, model: str, learner: Learner, length: int) -> i
     steps = phase_length(phase)[0] or 10_000
     grid = np.unique(np.linspace(0, steps - 1, 256).astype(int))
     most = max(np.atleast_1d(at(phase.rows, Time(grid, steps, run_step=grid))).tolist())
-    tokens = learn.micro if isinstance(learn.micro, int) else round(most) * max(length, 1)
+    tokens = (
+        learn.micro if isinstance(learn.micro, int) else round(most) * max(row_length(recipe), 1)
+    )
     widths = sum(min(p.shape) for p in learner.module.parameters() if p.ndim == 2)
     size = 2 if recipe.compute.dtype == "bfloat16" or torch.cuda.is_available() else 4
     return int(tokens * widths * size * 3)

@@ -40,8 +40,14 @@ def graft(parent: Path, folder: Path, fork: Fork) -> int:
 
     The folder is ready to be resumed.
 
+    Args:
+        parent: Folder of the trunk.
+        folder: Of the branch; new.
+        fork: Of the trunk's recipe; of `as_it_went`, if a controller ended a phase early.
+
     Raises:
-        StateError: The folder exists, or no whole checkpoint stands at or before the fork.
+        StateError: The folder exists, no whole checkpoint stands at or before the fork, or it
+            changes a dial that a controller sets.
         RecipeError: The fork's recipe cannot run.
     """
     recipe, file = open_run(parent)

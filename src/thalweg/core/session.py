@@ -21,14 +21,13 @@ from thalweg.core.checkpoint import (
     read_state,
     write_file,
 )
-from thalweg.core.grow import Grow, models_at
+from thalweg.core.cost import flops_by_phase, model_facts
+from thalweg.core.grow import models_at
 from thalweg.core.learner import Learner
 from thalweg.core.loop import Bench, run
 from thalweg.core.machine import peak_flops
-from thalweg.core.moves import Learn
 from thalweg.core.names import called, finder
 from thalweg.core.plan import Plan, plan
-from thalweg.core.protocols import Foreseen
 from thalweg.core.recipe import Recipe, check, origin
 from thalweg.core.record import RunFolder, Watcher
 from thalweg.core.rng import key_seed
@@ -174,7 +173,8 @@ def _go(
     session: Session,
 ) -> RunState:
     info = json.loads((folder / "recipe.json").read_text())
-    flops = _flops(info["models"], recipe)
+    priced = info.get("flops_per_token", {})
+    flops = [float(priced.get(phase.name, 0.0)) for phase in recipe.phases]
     some = next(iter(learners.values()))
     peak = peak_flops(world.device.type, some.dtype) * world.size if world.main else 0.0
     watchers = [make() for make in session.watchers] if world.main else []
@@ -210,8 +210,7 @@ def _create(
     learners: Mapping[str, Learner],
     world: World,
 ) -> None:
-    models = {name: _facts(name, learner, recipe) for name, learner in learners.items()}
-    phases = [phase.name for phase in recipe.phases]
+    models = {name: model_facts(name, learner, recipe) for name, learner in learners.items()}
     about = {
         "name": folder.name,
         "recipe": origin.recipe,
@@ -221,7 +220,7 @@ def _create(
         "versions": versions(world),
         "seed": recipe.seed,
         "models": models,
-        "flops_per_token": dict(zip(phases, _flops(models, recipe), strict=True)),
+        "flops_per_token": flops_by_phase(models, recipe),
         "tree": record(recipe),
     }
     with new_folder(folder) as made:
@@ -231,38 +230,6 @@ def _create(
         foreseen = {} if origin.prediction is None else {"prediction": dict(origin.prediction)}
         write_file(made / "plan.json", json.dumps(planned.to_json() | foreseen, indent=1))
         write_file(made / "recipe.json", json.dumps(about, indent=1))
-
-
-def _facts(name: str, learner: Learner, recipe: Recipe) -> dict[str, Any]:
-    """Return what a model costs, and what it costs from each phase on in which it grows."""
-    stages = [
-        {"phase": phase.name, **_size(name, Learner(name, move.to.build(0), World()), recipe)}
-        for phase in recipe.phases
-        for move in phase.do
-        if isinstance(move, Grow) and move.model == name
-    ]
-    return _size(name, learner, recipe) | ({"stages": stages} if stages else {})
-
-
-def _flops(models: Mapping[str, Any], recipe: Recipe) -> list[float]:
-    """Return the training FLOPs of a target token in each phase, of the models that learn there."""
-    learns = [{m.model for m in phase.do if isinstance(m, Learn)} for phase in recipe.phases]
-    totals = [0.0] * len(recipe.phases)
-    for name, facts in models.items():
-        now = float(facts["flops_per_token"])
-        grown = {stage["phase"]: stage["flops_per_token"] for stage in facts.get("stages", ())}
-        for number, phase in enumerate(recipe.phases):
-            now = float(grown.get(phase.name, now))
-            totals[number] += now * (name in learns[number])
-    return totals
-
-
-def _size(name: str, learner: Learner, recipe: Recipe) -> dict[str, float]:
-    learns = {m.model for phase in recipe.phases for m in phase.do if isinstance(m, Learn)}
-    sources = [phase.source for phase in recipe.phases]
-    length = max((s.row_tokens for s in sources if isinstance(s, Foreseen)), default=0)
-    flops = learner.flops(length) if name in learns else 0.0
-    return {"parameters": learner.parameter_count(), "flops_per_token": flops}
 
 
 def versions(world: World) -> dict[str, str]:
