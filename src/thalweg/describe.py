@@ -43,7 +43,7 @@ class Cost:
     flops_per_token: float
     """Training FLOPs of a target token in the last phase, all models that learn there."""
     flops: float | None
-    """Of the whole run, each phase its own; None if one is endless."""
+    """Of the whole run, each phase its own; None: endless; 0: nobody counts tokens."""
     state_bytes: int
     """Weights, gradients and two moments, in float32."""
     activation_bytes: int
@@ -100,7 +100,7 @@ def description(plan: Plan, recipe: Recipe) -> str:
         lines += [f"            {n}: {count_text(c)} from '{phase}' on" for n, c in models.items()]
     lines += [
         f"FLOPs       {found.flops_per_token:.3g} a token{' at the end' * (len(recipe.phases) > 1)}"
-        + (f", {found.flops:.3g} in all" if found.flops is not None else ""),
+        + (f", {found.flops:.3g} in all" if found.flops else ""),
         f"memory      {bytes_text(found.state_bytes)} for weights, gradients and moments; "
         f"about {bytes_text(found.activation_bytes)} for activations",
     ]
