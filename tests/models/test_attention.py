@@ -45,16 +45,24 @@ def test_the_fused_and_the_plain_way_have_the_same_gradients() -> None:
     assert all((a - b).abs().max() < 1e-12 for a, b in zip(ours, theirs, strict=True))
 
 
-def test_the_blocks_of_two_byte_numbers_have_the_right_gradients() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_blocks_of_two_byte_numbers_have_the_right_gradients(compiled: bool) -> None:
+    blocks = torch.compile(attention, backend="aot_eager") if compiled else attention
     length = 300  # three blocks, the last one shorter
     wide = [x.requires_grad_() for x in _inputs(length)]
     short = [x.detach().bfloat16().requires_grad_() for x in wide]
     document = (torch.arange(length) // 140).int().expand(2, length)
     weight = torch.randn(2, 4, length, 8)
     exact = torch.autograd.grad((attention(*wide, document) * weight).sum(), wide)
-    found = torch.autograd.grad((attention(*short, document) * weight).sum(), short)
+    found = torch.autograd.grad((blocks(*short, document) * weight).sum(), short)
     for a, b in zip(exact, found, strict=True):
         assert (a - b.float()).norm() < 0.01 * a.norm()
+
+
+def test_scores_too_large_for_an_exponential_are_no_trouble_when_compiled():
+    q, k, v = (x.bfloat16() for x in _inputs(40))
+    found = torch.compile(attention, backend="aot_eager")(200 * q, k, v)
+    assert (found.float() - attention(200 * q, k, v).float()).abs().max() < 0.02
 
 
 def test_bfloat16_is_as_close_to_float32_as_its_digits_allow() -> None:

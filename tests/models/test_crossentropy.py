@@ -86,9 +86,26 @@ def test_the_compiler_is_told_the_right_shapes(with_head: bool) -> None:
     hidden, head, targets, weight = (x.detach() for x in _inputs())
     checks = ("test_schema", "test_faketensor")
     score, gradients = torch.ops.thalweg.linear_score, torch.ops.thalweg.linear_gradients
-    torch.library.opcheck(score.default, (hidden, head, targets, 3), test_utils=checks)
-    given = (hidden, head, targets, weight, 3, with_head, True)
+    torch.library.opcheck(score.default, (hidden, head, targets, 3, False), test_utils=checks)
+    given = (hidden, head, targets, weight, 3, with_head, True, False)
     torch.library.opcheck(gradients.default, given, test_utils=checks)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when it compiles
+def test_what_is_done_with_logits_is_the_same_when_compiled():
+    draw = torch.Generator().manual_seed(0)
+    hidden, head, a, b = (torch.randn(*n, generator=draw) for n in ((7, 5), (11, 5), (7,), (7,)))
+    targets = torch.randint(11, (7,), generator=draw)
+    ops, given = torch.ops.thalweg, (hidden, head, targets)
+    for op, more in (
+        (ops.linear_score, (3,)),
+        (ops.linear_gradients, (a, 3, True, True)),
+        (ops.linear_entropy, (3,)),
+        (ops.linear_entropy_gradients, (a, torch.zeros(7), 3, True)),
+        (ops.linear_entropy_gradients, (a, b, 3, True)),
+    ):
+        alike = zip(op(*given, *more, False), op(*given, *more, True), strict=True)
+        assert all(torch.allclose(plain, fast, atol=1e-5) for plain, fast in alike)
 
 
 def test_under_autocast_matmuls_are_short_and_the_softmax_is_not() -> None:

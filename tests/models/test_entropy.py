@@ -56,8 +56,17 @@ def test_the_compiler_is_told_the_right_shapes(with_head: bool) -> None:
         torch.ops.thalweg.linear_entropy,
         torch.ops.thalweg.linear_entropy_gradients,
     )
-    torch.library.opcheck(score.default, (hidden, head, targets, 3), test_utils=checks)
-    given = (hidden, head, targets, torch.ones(7).double(), torch.ones(7).double(), 3, with_head)
+    torch.library.opcheck(score.default, (hidden, head, targets, 3, False), test_utils=checks)
+    given = (
+        hidden,
+        head,
+        targets,
+        torch.ones(7).double(),
+        torch.ones(7).double(),
+        3,
+        with_head,
+        False,
+    )
     torch.library.opcheck(gradients.default, given, test_utils=checks)
 
 

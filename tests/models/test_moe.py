@@ -120,6 +120,7 @@ def test_routing_is_returned_and_never_kept():
     assert not any(torch.is_tensor(value) for part in model.modules() for value in vars(part))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when it compiles
 def test_a_compiled_mixture_is_the_same():
     model = SPEC.build(0)
     called = torch.compile(model, dynamic=False, backend="aot_eager")

@@ -109,6 +109,7 @@ def test_flops_count_every_matmul_once_and_half_of_attention() -> None:
     assert spec.build(0).flops(8) == 6 * weights + 6 * 3 * 4 * 8
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when it compiles
 def test_the_model_compiles_with_its_loss_in_one_graph() -> None:
     spec = Transformer(vocabulary=16, width=8, layers=1, heads=2, positions=8)
     model = spec.build(0)

@@ -123,7 +123,7 @@ def look(
 
 def _visible(document_RT: torch.Tensor | None, length: int, device: torch.device) -> torch.Tensor:
     """Return where a query may look: bool [T, T], or [R, 1, T, T] with documents."""
-    place_T = torch.arange(length, device=device)
+    place_T = torch.arange(length, device=device, dtype=torch.int32)
     causal_TT = place_T[:, None] >= place_T[None, :]
     if document_RT is None:
         return causal_TT
@@ -181,10 +181,9 @@ class _Blocks(torch.autograd.Function):
         for start, end in _blocks(q_RHTd.shape[2]):
             q = q_RHTd[:, :, start:end].contiguous()
             k, v = k_RHTd[:, :, :end].contiguous(), v_RHTd[:, :, :end].contiguous()
-            scores = q @ k.transpose(-1, -2)
-            share = (scores + bias[..., start:end, :end]).softmax(-1)
-            seen.append(share @ v)
-            kept += [q, k, v, share]
+            part, total = _parts(q @ k.transpose(-1, -2) + bias[..., start:end, :end])
+            seen.append(((part @ v) / total).to(v.dtype))
+            kept += [q, k, v, part, total]
         ctx.save_for_backward(*kept)
         return torch.cat(seen, 2)
 
@@ -193,16 +192,30 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         kept = ctx.saved_tensors
         to_q, to_k, to_v = [], [], []
-        for (start, end), place in zip(_blocks(grad.shape[2]), range(0, len(kept), 4), strict=True):
-            q, k, v, share = kept[place : place + 4]
-            wanted = grad[:, :, start:end].contiguous()
-            wide = share.to(torch.promote_types(share.dtype, torch.float32))
+        for (start, end), place in zip(_blocks(grad.shape[2]), range(0, len(kept), 5), strict=True):
+            q, k, v, part, total = kept[place : place + 5]
+            wanted = (grad[:, :, start:end] / total).to(v.dtype).contiguous()
+            wide = part.to(total.dtype)
             moved = wide * (wanted @ v.transpose(-1, -2))
-            to_scores = (moved - wide * moved.sum(-1, keepdim=True)).to(share.dtype)
+            to_scores = (moved - wide / total * moved.sum(-1, keepdim=True)).to(part.dtype)
             to_q.append(to_scores @ k)
             to_k.append(to_scores.transpose(-1, -2) @ q)
-            to_v.append(share.transpose(-1, -2) @ wanted)
+            to_v.append(part.transpose(-1, -2) @ wanted)
         return torch.cat(to_q, 2), _overlay(to_k), _overlay(to_v), None
+
+
+def _parts(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a softmax as parts, in the dtype of the scores, and their total [..., 1], wider.
+
+    Shares that add up to 1, which torch has one kernel for; or, in a compiled model, exponentials,
+    which spares it to write them in four bytes, to be divided.
+    """
+    dtype = torch.promote_types(scores.dtype, torch.float32)
+    if not torch.compiler.is_compiling():
+        return scores.softmax(-1), scores.new_ones((1,) * scores.ndim, dtype=dtype)
+    wide = scores.to(dtype)
+    part = (wide - wide.amax(-1, keepdim=True)).exp().to(scores.dtype)
+    return part, part.sum(-1, keepdim=True, dtype=dtype)
 
 
 def _overlay(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -9,11 +9,14 @@ Two ways, because two users want different things:
   makes each chunk's logits again.
 Both loops are opaque to the compiler, which would unroll them and hold every chunk's logits.
 Measured at 8,192 tokens and a vocabulary of 32,000: 0.26 GB above rest instead of 0.51.
+In a compiled model what is done with a chunk's logits is compiled by itself: 4.8 ms to 1.5 at 512 x
+4,096 on 2 cores.
 Matmuls run in the autocast dtype, softmax and sums in float32 (float64 for float64 inputs).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -26,6 +29,10 @@ __all__ = ["linear_cross_entropy"]
 
 _CHUNK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 27}
 """Logits of one chunk: about the cache on a CPU, half a gigabyte of float32 on a GPU."""
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 def linear_cross_entropy(
@@ -61,7 +68,9 @@ def linear_cross_entropy(
         return Scored(None, differentiable_N)
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or head_VD.requires_grad):
         return Scored(*_Weighted.apply(hidden_ND, head_VD, targets_N, weight_N, size, low))  # type: ignore[no-untyped-call]
-    logprobs_N = _score_whole(hidden_ND.to(low), head_VD.to(low), targets_N, size)
+    logprobs_N = _score_whole(
+        hidden_ND.to(low), head_VD.to(low), targets_N, size, torch.compiler.is_compiling()
+    )
     return Scored(-(weight_N * logprobs_N).sum(), logprobs_N)
 
 
@@ -84,21 +93,60 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def log_shares(hidden_CD: torch.Tensor, head_VD: torch.Tensor) -> torch.Tensor:
+def compiled(function: Callable[_P, _T], on: bool) -> Callable[_P, _T]:
+    """Return what is done with a chunk's logits, compiled once for all sizes where it is `on`."""
+    return _once(function) if on else function
+
+
+@cache
+def _once(function: Any) -> Any:
+    return torch.compile(function, dynamic=True)
+
+
+def log_shares(logits_CV: torch.Tensor) -> torch.Tensor:
     """Return the log of each token's share [C, V]."""
-    logits_CV = hidden_CD @ head_VD.t()
     return logits_CV.log_softmax(-1, dtype=wide(logits_CV.dtype))
 
 
+def _picked(logits_CV: torch.Tensor, targets_C1: torch.Tensor) -> torch.Tensor:
+    """Return the log-probs [C, 1] of the targets."""
+    return log_shares(logits_CV).gather(1, targets_C1)
+
+
+def _shares(logits_CV: torch.Tensor, targets_C1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the log-probs [C, 1] of the targets, and every token's share in the logits' dtype."""
+    log_share_CV = log_shares(logits_CV)
+    picked_C1 = log_share_CV.gather(1, targets_C1)
+    exp = log_share_CV.exp if log_share_CV.requires_grad else log_share_CV.exp_
+    return picked_C1, exp().to(logits_CV.dtype)
+
+
 def _score(
-    hidden_ND: torch.Tensor, head_VD: torch.Tensor, targets_N: torch.Tensor, size: int
+    hidden_ND: torch.Tensor,
+    head_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    size: int,
+    compiling: bool,
 ) -> torch.Tensor:
     """Return the log-probs [N] of the targets, chunk by chunk."""
+    picked = compiled(_picked, compiling)
     logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=wide(hidden_ND.dtype))
     for chunk in chunks(len(targets_N), size):
-        log_share_CV = log_shares(hidden_ND[chunk], head_VD)
-        logprobs_N[chunk] = log_share_CV.gather(1, targets_N[chunk, None])[:, 0]
+        logits_CV = hidden_ND[chunk] @ head_VD.t()
+        logprobs_N[chunk] = picked(logits_CV, targets_N[chunk, None])[:, 0]
     return logprobs_N
+
+
+def put(
+    slope_CV: torch.Tensor, targets_C1: torch.Tensor, at_target_C1: torch.Tensor
+) -> torch.Tensor:
+    """Return the slopes [C, V] with other values at the targets, in place unless one derives it.
+
+    By index: torch's scatter on a CPU would carry all of a bfloat16 matrix to float32 and back.
+    """
+    row_C = torch.arange(len(slope_CV), device=slope_CV.device)
+    write = slope_CV.index_put if slope_CV.requires_grad else slope_CV.index_put_
+    return write((row_C, targets_C1[:, 0]), at_target_C1[:, 0])
 
 
 def chunks(count: int, size: int) -> Sequence[slice]:
@@ -128,6 +176,7 @@ def _gradients(
     size: int,
     with_head: bool,
     every: bool,
+    compiling: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return logprobs [N] and the gradients of -sum(weight * logprob): [N, D] and [V, D] or [0, D].
 
@@ -135,7 +184,7 @@ def _gradients(
     The weight scales rows of hidden, which are short, not rows of the slope. Results are allocated
     before the loop: small tensors left between large ones would scatter the heap.
     """
-    full = wide(hidden_ND.dtype)
+    full, shares = wide(hidden_ND.dtype), compiled(_shares, compiling)
     logprobs_N = hidden_ND.new_zeros(targets_N.shape, dtype=full)
     to_hidden_ND = torch.zeros_like(hidden_ND)
     to_head = torch.zeros_like(head_VD if with_head else head_VD[:0], dtype=full)
@@ -143,13 +192,9 @@ def _gradients(
     weighted_ND = (hidden_ND * weight_N1).to(hidden_ND.dtype)
     for chunk in chunks(len(targets_N), size) if every else weighed(size, weight_N):
         targets_C1 = targets_N[chunk, None]
-        log_share_CV = log_shares(hidden_ND[chunk], head_VD)
-        picked_C1 = log_share_CV.gather(1, targets_C1)
-        exp = log_share_CV.exp if log_share_CV.requires_grad else log_share_CV.exp_
-        slope_CV = exp().to(hidden_ND.dtype)
+        picked_C1, slope_CV = shares(hidden_ND[chunk] @ head_VD.t(), targets_C1)
         at_target_C1 = (picked_C1.exp() - 1.0).to(hidden_ND.dtype)
-        put = slope_CV.scatter if slope_CV.requires_grad else slope_CV.scatter_
-        slope_CV = put(1, targets_C1, at_target_C1)
+        slope_CV = put(slope_CV, targets_C1, at_target_C1)
         logprobs_N[chunk] = picked_C1[:, 0]
         to_hidden_ND[chunk] = ((slope_CV @ head_VD) * weight_N1[chunk]).to(hidden_ND.dtype)
         if with_head:
@@ -164,7 +209,11 @@ gradients_whole = torch.library.custom_op("thalweg::linear_gradients", _gradient
 
 @_score_whole.register_fake
 def _(
-    hidden_ND: torch.Tensor, head_VD: torch.Tensor, targets_N: torch.Tensor, size: int
+    hidden_ND: torch.Tensor,
+    head_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    size: int,
+    compiling: bool,
 ) -> torch.Tensor:
     return hidden_ND.new_empty(targets_N.shape, dtype=wide(hidden_ND.dtype))
 
@@ -178,6 +227,7 @@ def _(
     size: int,
     with_head: bool,
     every: bool,
+    compiling: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     full = wide(hidden_ND.dtype)
     logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=full)
@@ -199,8 +249,9 @@ class _Weighted(torch.autograd.Function):
         low: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.with_head = ctx.needs_input_grad[1]
+        given = hidden_ND.to(low), head_VD.to(low), targets_N, weight_N, size, ctx.with_head
         logprobs_N, to_hidden, to_head = gradients_whole(
-            hidden_ND.to(low), head_VD.to(low), targets_N, weight_N, size, ctx.with_head, True
+            *given, True, torch.compiler.is_compiling()
         )
         ctx.save_for_backward(to_hidden, to_head)
         ctx.dtypes = hidden_ND.dtype, head_VD.dtype
@@ -239,7 +290,8 @@ class _LogProbs(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(hidden_ND, head_VD, targets_N)
         ctx.how = size, low
-        logprobs_N: torch.Tensor = _score_whole(hidden_ND.to(low), head_VD.to(low), targets_N, size)
+        given = hidden_ND.to(low), head_VD.to(low), targets_N, size
+        logprobs_N: torch.Tensor = _score_whole(*given, torch.compiler.is_compiling())
         return logprobs_N
 
     @staticmethod
@@ -251,6 +303,9 @@ class _LogProbs(torch.autograd.Function):
         # the loop over every token has one
         twice = torch.is_grad_enabled()
         given = hidden_ND.to(low), head_VD.to(low), targets_N, -to_logprobs, size, with_head
-        _, to_hidden, to_head = (_gradients if twice else gradients_whole)(*given, twice)
+        gradients = _gradients if twice else gradients_whole
+        _, to_hidden, to_head = gradients(
+            *given, twice, torch.compiler.is_compiling() and not twice
+        )
         head_gradient = to_head.to(head_VD.dtype) if with_head else None
         return to_hidden.to(hidden_ND.dtype), head_gradient, None, None, None

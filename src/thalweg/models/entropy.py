@@ -13,9 +13,11 @@ from torch.autograd.function import once_differentiable
 
 from thalweg.models.crossentropy import (
     chunks,
+    compiled,
     gradients_whole,
     log_shares,
     matmul_dtype,
+    put,
     tokens_a_chunk,
     weighed,
     wide,
@@ -61,16 +63,47 @@ def linear_entropy(
     return LogprobsAndEntropy(*_Both.apply(hidden_ND, head_VD, targets_N, size, low))  # type: ignore[no-untyped-call]
 
 
+def _seen(logits_CV: torch.Tensor, targets_C1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the log-probs [C, 1] of the targets and the entropies [C]."""
+    log_share_CV = log_shares(logits_CV)
+    return log_share_CV.gather(1, targets_C1), -(log_share_CV.exp() * log_share_CV).sum(1)
+
+
+def _slope(
+    logits_CV: torch.Tensor, targets_C1: torch.Tensor, a_C1: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return -a p [C, V] in the logits' dtype, and what stands at the target instead [C, 1]."""
+    log_share_CV = log_shares(logits_CV)
+    at_target_C1 = a_C1 * (1.0 - log_share_CV.gather(1, targets_C1).exp())
+    return log_share_CV.exp_().mul_(-a_C1).to(logits_CV.dtype), at_target_C1.to(logits_CV.dtype)
+
+
+def _slope_of_both(
+    logits_CV: torch.Tensor, targets_C1: torch.Tensor, a_C1: torch.Tensor, b_C1: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return -p (a + b (log p + H)) [C, V], and what stands at the target instead [C, 1]."""
+    log_share_CV = log_shares(logits_CV)
+    share_CV = log_share_CV.exp()
+    entropy_C1 = -(share_CV * log_share_CV).sum(1, keepdim=True)
+    slope_CV = -share_CV * (a_C1 + b_C1 * (log_share_CV + entropy_C1))
+    at_target_C1 = a_C1 + slope_CV.gather(1, targets_C1)
+    return slope_CV.to(logits_CV.dtype), at_target_C1.to(logits_CV.dtype)
+
+
 def _score(
-    hidden_ND: torch.Tensor, head_VD: torch.Tensor, targets_N: torch.Tensor, size: int
+    hidden_ND: torch.Tensor,
+    head_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    size: int,
+    compiling: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return log-probs [N] and entropies [N]."""
+    seen = compiled(_seen, compiling)
     logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=wide(hidden_ND.dtype))
     entropy_N = torch.empty_like(logprobs_N)
     for part in chunks(len(targets_N), size):
-        log_share_CV = log_shares(hidden_ND[part], head_VD)
-        logprobs_N[part] = log_share_CV.gather(1, targets_N[part, None])[:, 0]
-        entropy_N[part] = -(log_share_CV.exp() * log_share_CV).sum(1)
+        found_C1, entropy_N[part] = seen(hidden_ND[part] @ head_VD.t(), targets_N[part, None])
+        logprobs_N[part] = found_C1[:, 0]
     return logprobs_N, entropy_N
 
 
@@ -82,6 +115,7 @@ def _gradients(
     to_entropy_N: torch.Tensor,
     size: int,
     with_head: bool,
+    compiling: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the gradients of sum(a * logprob + b * H) for hidden [N, D] and head [V, D] or [0, D].
 
@@ -89,19 +123,14 @@ def _gradients(
     where entropies are only looked at.
     """
     only_seen = not bool(to_entropy_N.any())
+    slope, slope_of_both = compiled(_slope, compiling), compiled(_slope_of_both, compiling)
     to_hidden_ND = torch.zeros_like(hidden_ND)
     rows = head_VD if with_head else head_VD[:0]
     to_head = torch.zeros_like(rows, dtype=wide(hidden_ND.dtype))
     for part in weighed(size, to_logprobs_N, to_entropy_N):
-        log_share_CV = log_shares(hidden_ND[part], head_VD)
-        a_C1, b_C1 = to_logprobs_N[part, None], to_entropy_N[part, None]
-        if only_seen:
-            slope_CV = log_share_CV.exp_().mul_(-a_C1)
-        else:
-            share_CV = log_share_CV.exp()
-            entropy_C1 = -(share_CV * log_share_CV).sum(1, keepdim=True)
-            slope_CV = -share_CV * (a_C1 + b_C1 * (log_share_CV + entropy_C1))
-        slope_CV = slope_CV.scatter_add_(1, targets_N[part, None], a_C1).to(hidden_ND.dtype)
+        given = hidden_ND[part] @ head_VD.t(), targets_N[part, None], to_logprobs_N[part, None]
+        found = slope(*given) if only_seen else slope_of_both(*given, to_entropy_N[part, None])
+        slope_CV = put(found[0], targets_N[part, None], found[1])
         to_hidden_ND[part] = slope_CV @ head_VD
         if with_head:
             to_head += slope_CV.t() @ hidden_ND[part]
@@ -117,7 +146,11 @@ _gradients_whole = torch.library.custom_op(
 
 @_score_whole.register_fake
 def _(
-    hidden_ND: torch.Tensor, head_VD: torch.Tensor, targets_N: torch.Tensor, size: int
+    hidden_ND: torch.Tensor,
+    head_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    size: int,
+    compiling: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     logprobs_N = hidden_ND.new_empty(targets_N.shape, dtype=wide(hidden_ND.dtype))
     return logprobs_N, torch.empty_like(logprobs_N)
@@ -132,6 +165,7 @@ def _(
     to_entropy_N: torch.Tensor,
     size: int,
     with_head: bool,
+    compiling: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     rows = head_VD.shape[0] if with_head else 0
     to_head = head_VD.new_empty((rows, head_VD.shape[1]), dtype=wide(hidden_ND.dtype))
@@ -154,7 +188,7 @@ class _Both(torch.autograd.Function):
         ctx.how = size, low
         ctx.set_materialize_grads(False)
         found: tuple[torch.Tensor, torch.Tensor] = _score_whole(
-            hidden_ND.to(low), head_VD.to(low), targets_N, size
+            hidden_ND.to(low), head_VD.to(low), targets_N, size, torch.compiler.is_compiling()
         )
         return found
 
@@ -167,14 +201,15 @@ class _Both(torch.autograd.Function):
         size, low = ctx.how
         with_head = ctx.needs_input_grad[1]
         given = hidden_ND.to(low), head_VD.to(low), targets_N
+        compiling = torch.compiler.is_compiling()
         if to_entropy_N is None and to_logprobs_N is not None:
             _, to_hidden_ND, to_head = gradients_whole(
-                *given, -to_logprobs_N, size, with_head, False
+                *given, -to_logprobs_N, size, with_head, False, compiling
             )
         else:
             none_N = torch.zeros(targets_N.shape, dtype=wide(low), device=targets_N.device)
             a_N = none_N if to_logprobs_N is None else to_logprobs_N
             b_N = none_N if to_entropy_N is None else to_entropy_N
-            to_hidden_ND, to_head = _gradients_whole(*given, a_N, b_N, size, with_head)
+            to_hidden_ND, to_head = _gradients_whole(*given, a_N, b_N, size, with_head, compiling)
         to_head_VD = to_head.to(head_VD.dtype) if with_head else None
         return to_hidden_ND.to(hidden_ND.dtype), to_head_VD, None, None, None
