@@ -113,7 +113,7 @@ class Static:
         busy_S = tokens_S >= 0
         place_S = torch.where(busy_S, self.place_S, self.columns - 1)  # behind any prompt
         end = self.columns if self.compiled else int((self.place_S * busy_S).max()) + 1
-        step = _compiled_step() if self.compiled else _step
+        step = _compiled_step if self.compiled else _step
         tokens_SW = torch.cat([self.recent_SB, tokens_S.clamp(min=0)[:, None]], 1)
         logits_SV = step(self.decoder, tokens_SW, place_S, self.kept, end)
         self.place_S += busy_S
@@ -166,7 +166,7 @@ def _step(
     kept: Sequence[Sequence[torch.Tensor]],
     end: int,
 ) -> torch.Tensor:
-    """Return the logits after one more token a slot; columns from `end` on are not looked at.
+    """Return the logits after one more token a slot, float32; columns from `end` on are not read.
 
     The tokens before the last one of a window are for the input alone; -1 where there are none.
     """
@@ -181,13 +181,27 @@ def _step(
         for held, new in zip(layer, fresh, strict=True):
             held[slot_S, :, place_S] = new[:, :, 0]
         x = block.after(x, block.look(q, [held[:, :, :end] for held in layer], hidden))
-    return _head(decoder, x[:, 0])
+    return _head(decoder, x[:, 0]).float()
 
 
 @lru_cache(maxsize=1)
-def _compiled_step() -> Callable[..., torch.Tensor]:
+def _compiled() -> Callable[..., torch.Tensor]:
     compiled: Callable[..., torch.Tensor] = torch.compile(_step, dynamic=False)
     return compiled
+
+
+def _compiled_step(*given: Any) -> torch.Tensor:
+    """Return `_step` of the same, compiled whole.
+
+    Each slot writes a column of its own, so what is written is the same in any order; the operator
+    that torch has for writes in a fixed order would not be compiled, and takes 8 % of a step.
+    """
+    was = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode(0)
+    try:
+        return _compiled()(*given)
+    finally:
+        torch.set_deterministic_debug_mode(was)
 
 
 def _kept(spec: Transformer) -> list[tuple[int, int]]:
