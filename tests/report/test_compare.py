@@ -8,6 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from lab import Linear2, Lines, Squared
+from thalweg.core.moves import Learn
+from thalweg.core.recipe import Phase, Recipe
+from thalweg.core.tree import record
+from thalweg.monitors import HeldOut
+from thalweg.objectives import NextToken
+from thalweg.optim import AdamW
 from thalweg.report import compare, read_run, recipe_difference, summarise, text_table
 
 MakeRun = Callable[..., Path]
@@ -77,6 +84,38 @@ def test_groups_without_a_common_seed_are_not_subtracted(tmp_path: Path) -> None
     comparison = compare([first, second])
     assert math.isnan(comparison.differences[0].mean)
     assert "no seed for which both measured it" in text_table(comparison)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, {"heldout": "", "loss": ""}),
+        ({"rows": 4}, {"heldout": "", "loss": ""}),
+        ({"source": Lines(slope=2.0)}, {"heldout": "", "loss": "on other data"}),
+        (
+            {"do": (Learn("policy", NextToken(), AdamW(lr=1.0)),)},
+            {"heldout": "", "loss": "under other objectives"},
+        ),
+        (
+            {"monitors": (HeldOut({"a": Lines(slope=2.0)}),)},
+            {"heldout": "of other held-out texts", "loss": ""},
+        ),
+    ],
+)
+def test_losses_that_were_not_measured_on_the_same_are_said_to_be(tmp_path, changes, said):
+    learn = Learn("policy", Squared(), AdamW(lr=1.0))
+    phase = Phase(3, Lines(), (learn,), rows=8, monitors=(HeldOut({"a": Lines()}),))
+    other = replace(phase, **(changes or {"steps": 4}))
+    runs = [
+        replace(
+            read_run(tiny(tmp_path / name, [2.0])),
+            tree=record(Recipe({"policy": Linear2()}, (one,))),
+        )
+        for name, one in (("a", phase), ("b", other))
+    ]
+    comparison = compare(runs)
+    assert {gap.metric: gap.unlike for gap in comparison.differences} == said
+    assert ("not alike" in text_table(comparison)) == any(said.values())
 
 
 def test_the_table_is_aligned_and_says_the_numbers(tmp_path: Path) -> None:

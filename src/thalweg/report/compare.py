@@ -2,14 +2,15 @@
 
 Runs of the same recipe that differ only in their seeds form a group. Two groups are compared seed
 by seed: what the seed decides (initial weights, order of the data) cancels, so fewer seeds settle
-more. The interval is Student's t over the paired differences.
+more. The interval is Student's t over the paired differences. A difference of losses that were not
+measured on the same thing is given with that said: which recipe is better it cannot tell.
 """
 
 import json
 import math
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
@@ -96,6 +97,8 @@ class Difference(NamedTuple):
     low: float
     """Lower end of the 95 % interval; NaN with fewer than two pairs."""
     high: float
+    unlike: str = ""
+    """What the two were measured on that differs; empty: the same."""
 
 
 class Comparison(NamedTuple):
@@ -144,8 +147,11 @@ def compare(runs: Sequence[Run]) -> Comparison:
         parts.setdefault(_fingerprint(run), []).append(summary)
     members = list(parts.values())
     groups = tuple(_group(part) for part in members)
+    first_of = {run.name: run for run in reversed(runs)}
     differences = tuple(
-        _difference(metric, (groups[0], members[0]), (group, part))
+        _difference(metric, (groups[0], members[0]), (group, part))._replace(
+            unlike=_unlike(metric, first_of[groups[0].runs[0]], first_of[group.runs[0]])
+        )
         for group, part in list(zip(groups, members, strict=True))[1:]
         for metric in LABELS
         if metric != "solved" or any(math.isfinite(one.solved) for one in summaries)
@@ -218,6 +224,37 @@ def _difference(
     return Difference(metric, base[0].name, other[0].name, seeds, mean, mean - half, mean + half)
 
 
+def _unlike(metric: str, one: Run, other: Run) -> str:
+    """Return what two runs measured a loss on that differs, in words, at their ends."""
+    if metric == "solved":
+        return ""
+    pair = [_last_phase(run.tree) for run in (one, other)]
+    if metric == "heldout":
+        texts = [
+            [[*m.get("sources", {}).values()] for m in _parts(p, "monitors", "HeldOut")]
+            for p in pair
+        ]
+        return "of other held-out texts" if texts[0] != texts[1] else ""
+    aims = [
+        [(m.get("objective"), m.get("weigh")) for m in _parts(p, "do", "Learn")[:1]] for p in pair
+    ]
+    differing = {
+        "under other objectives": aims[0] != aims[1],
+        "on other data": pair[0].get("source") != pair[1].get("source"),
+    }
+    return " and ".join(words for words, differs in differing.items() if differs)
+
+
+def _parts(phase: Any, field: str, kind: str) -> list[Any]:
+    """Return the records of a kind in a field of a phase."""
+    return [part for part in phase.get(field, []) if part["$"].endswith(f":{kind}")]
+
+
+def _last_phase(tree: Any) -> Any:
+    """Return the record of a recipe's last phase; nothing where there is none."""
+    return tree["phases"][-1] if isinstance(tree, dict) and tree.get("phases") else {}
+
+
 def _metric(summary: Summary, metric: str) -> float:
     return {"heldout": summary.heldout, "loss": summary.loss, "solved": summary.solved}[metric]
 
@@ -264,6 +301,7 @@ def difference_text(gap: Difference) -> str:
     """Return a difference with its interval, or why there is none."""
     if not math.isfinite(gap.mean):
         return "no seed for which both measured it"
+    said = f"; not alike: {gap.unlike}" if gap.unlike else ""
     if not math.isfinite(gap.low):
-        return f"{gap.mean:+.4f} (one pair, no interval)"
-    return f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] ({len(gap.seeds)} pairs, 95 %)"
+        return f"{gap.mean:+.4f} (one pair, no interval{said})"
+    return f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] ({len(gap.seeds)} pairs, 95 %{said})"
