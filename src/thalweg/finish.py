@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -186,7 +187,7 @@ def close(folder: Path, state: RunState, code: int) -> None:
         at = steps[len(steps) // 2]
         print("next:")
         if (folder / "export").exists():
-            print(f"  thalweg sample {run} --prompt 'def main('")
+            print(f"  thalweg sample {run} --prompt {quote(_prompt_to_try(folder))}")
         print(f"  thalweg branch {run} --at {at} --decay {max(1, at // 4)}")
         print(f"  thalweg extend {run} --steps {max(1, state.run_step // 2)}")
         if isinstance(open_run(folder)[0].phases[0].source, Foreseen):
@@ -198,6 +199,12 @@ def read_samples(folder: Path) -> list[tuple[str, str]]:
     file = folder / "samples.jsonl"
     lines = file.read_text().splitlines() if file.exists() else []
     return [(row["prompt"], row["text"]) for row in map(json.loads, lines)]
+
+
+def _prompt_to_try(folder: Path) -> str:
+    """Return a prompt of the run's own samples that fits a command line, if it has one."""
+    own = (start for start, _ in read_samples(folder) if start not in PROMPTS)
+    return next((one for one in own if one.isprintable() and 0 < len(one) <= 60), "def main(")
 
 
 def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str:

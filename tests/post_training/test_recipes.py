@@ -1,6 +1,7 @@
 """The post-training recipes from the command line, small: what they print, refuse, and show."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ def test_a_run_says_what_it_chose_and_ends_with_an_export_and_a_report(run, fold
         assert f">{name}<" in page, name
     assert "Solved (pass@1)" in page
     assert rows(folder, "one")[0]["mismatch_kl"] < 1e-6
+    assert re.search(r"thalweg sample one --prompt '?\d+\+\d+='?\n", said), "a prompt of its own"
 
 
 def test_without_a_chat_template_prompts_are_plain_and_the_run_says_so(run):
