@@ -9,8 +9,7 @@ Two ways, because two users want different things:
   makes each chunk's logits again.
 Both loops are opaque to the compiler, which would unroll them and hold every chunk's logits.
 Measured at 8,192 tokens and a vocabulary of 32,000: 0.26 GB above rest instead of 0.51.
-In a compiled model what is done with a chunk's logits is compiled by itself: 4.8 ms to 1.5 at 512 x
-4,096 on 2 cores.
+In a compiled model what is done with a chunk's logits is compiled by itself.
 Matmuls run in the autocast dtype, softmax and sums in float32 (float64 for float64 inputs).
 """
 
@@ -168,7 +167,7 @@ def weighed(size: int, *weights_N: torch.Tensor) -> Sequence[slice | torch.Tenso
     return torch.split(found, size) if 10 * len(found) < 9 * count else chunks(count, size)
 
 
-def _gradients(
+def gradients(
     hidden_ND: torch.Tensor,
     head_VD: torch.Tensor,
     targets_N: torch.Tensor,
@@ -204,7 +203,7 @@ def _gradients(
 
 # Operators are known to torch by name, so they are registered when this file is imported.
 _score_whole = torch.library.custom_op("thalweg::linear_score", _score, mutates_args=())
-gradients_whole = torch.library.custom_op("thalweg::linear_gradients", _gradients, mutates_args=())
+gradients_whole = torch.library.custom_op("thalweg::linear_gradients", gradients, mutates_args=())
 
 
 @_score_whole.register_fake
@@ -299,13 +298,12 @@ class _LogProbs(torch.autograd.Function):
         hidden_ND, head_VD, targets_N = ctx.saved_tensors
         size, low = ctx.how
         with_head = ctx.needs_input_grad[1]
-        # with gradients enabled somebody wants a second derivative, perhaps by weights that are 0:
-        # the loop over every token has one
-        twice = torch.is_grad_enabled()
         given = hidden_ND.to(low), head_VD.to(low), targets_N, -to_logprobs, size, with_head
-        gradients = _gradients if twice else gradients_whole
-        _, to_hidden, to_head = gradients(
-            *given, twice, torch.compiler.is_compiling() and not twice
-        )
+        if torch.is_grad_enabled():
+            # somebody wants a second derivative, perhaps by weights that are 0: the plain loop over
+            # every token has one
+            _, to_hidden, to_head = gradients(*given, True, False)
+        else:
+            _, to_hidden, to_head = gradients_whole(*given, False, torch.compiler.is_compiling())
         head_gradient = to_head.to(head_VD.dtype) if with_head else None
         return to_hidden.to(hidden_ND.dtype), head_gradient, None, None, None

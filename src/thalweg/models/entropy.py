@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from thalweg.models.crossentropy import (
     chunks,
     compiled,
+    gradients,
     gradients_whole,
     log_shares,
     matmul_dtype,
@@ -69,16 +70,7 @@ def _seen(logits_CV: torch.Tensor, targets_C1: torch.Tensor) -> tuple[torch.Tens
     return log_share_CV.gather(1, targets_C1), -(log_share_CV.exp() * log_share_CV).sum(1)
 
 
-def _slope(
-    logits_CV: torch.Tensor, targets_C1: torch.Tensor, a_C1: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return -a p [C, V] in the logits' dtype, and what stands at the target instead [C, 1]."""
-    log_share_CV = log_shares(logits_CV)
-    at_target_C1 = a_C1 * (1.0 - log_share_CV.gather(1, targets_C1).exp())
-    return log_share_CV.exp_().mul_(-a_C1).to(logits_CV.dtype), at_target_C1.to(logits_CV.dtype)
-
-
-def _slope_of_both(
+def _slopes(
     logits_CV: torch.Tensor, targets_C1: torch.Tensor, a_C1: torch.Tensor, b_C1: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return -p (a + b (log p + H)) [C, V], and what stands at the target instead [C, 1]."""
@@ -120,17 +112,24 @@ def _gradients(
     """Return the gradients of sum(a * logprob + b * H) for hidden [N, D] and head [V, D] or [0, D].
 
     The slope in the logits is a (onehot - p) - b p (log p + H). The compiler asks for it with b = 0
-    where entropies are only looked at.
+    where entropies are only looked at: that is the one of the log-probs.
     """
-    only_seen = not bool(to_entropy_N.any())
-    slope, slope_of_both = compiled(_slope, compiling), compiled(_slope_of_both, compiling)
+    if not to_entropy_N.any():
+        given = hidden_ND, head_VD, targets_N, -to_logprobs_N, size, with_head, False, compiling
+        return gradients(*given)[1:]
+    slopes = compiled(_slopes, compiling)
     to_hidden_ND = torch.zeros_like(hidden_ND)
     rows = head_VD if with_head else head_VD[:0]
     to_head = torch.zeros_like(rows, dtype=wide(hidden_ND.dtype))
     for part in weighed(size, to_logprobs_N, to_entropy_N):
-        given = hidden_ND[part] @ head_VD.t(), targets_N[part, None], to_logprobs_N[part, None]
-        found = slope(*given) if only_seen else slope_of_both(*given, to_entropy_N[part, None])
-        slope_CV = put(found[0], targets_N[part, None], found[1])
+        targets_C1 = targets_N[part, None]
+        slope_CV, at_target_C1 = slopes(
+            hidden_ND[part] @ head_VD.t(),
+            targets_C1,
+            to_logprobs_N[part, None],
+            to_entropy_N[part, None],
+        )
+        slope_CV = put(slope_CV, targets_C1, at_target_C1)
         to_hidden_ND[part] = slope_CV @ head_VD
         if with_head:
             to_head += slope_CV.t() @ hidden_ND[part]

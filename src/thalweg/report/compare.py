@@ -143,16 +143,17 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """
     summaries = tuple(summarise(run) for run in runs)
     parts: dict[str, list[Summary]] = {}
+    leads: dict[str, Run] = {}
     for run, summary in zip(runs, summaries, strict=True):
         parts.setdefault(_fingerprint(run), []).append(summary)
+        leads.setdefault(_fingerprint(run), run)
     members = list(parts.values())
     groups = tuple(_group(part) for part in members)
-    first_of = {run.name: run for run in reversed(runs)}
     differences = tuple(
         _difference(metric, (groups[0], members[0]), (group, part))._replace(
-            unlike=_unlike(metric, first_of[groups[0].runs[0]], first_of[group.runs[0]])
+            unlike=_unlike(metric, runs[0], lead)
         )
-        for group, part in list(zip(groups, members, strict=True))[1:]
+        for group, part, lead in list(zip(groups, members, leads.values(), strict=True))[1:]
         for metric in LABELS
         if metric != "solved" or any(math.isfinite(one.solved) for one in summaries)
     )

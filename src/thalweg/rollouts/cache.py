@@ -194,7 +194,7 @@ def _compiled_step(*given: Any) -> torch.Tensor:
     """Return `_step` of the same, compiled whole.
 
     Each slot writes a column of its own, so what is written is the same in any order; the operator
-    that torch has for writes in a fixed order would not be compiled, and takes 8 % of a step.
+    that torch has for writes in a fixed order would not be compiled.
     """
     was = torch.get_deterministic_debug_mode()
     torch.set_deterministic_debug_mode(0)
