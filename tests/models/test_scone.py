@@ -63,6 +63,7 @@ def test_the_longest_gram_that_ends_at_a_token_stands_in_its_place(grams):
 
 def test_a_table_has_a_vector_of_its_own_for_each_gram(grams):
     model = replace(SPEC, embedding=GramTable(grams)).build(0)
+    assert not model.shares
     got = model.embed(torch.tensor([[4, 3, 1, 2]]))[0]
     rows = model.grams.vectors.embedding
     number = [model.grams.known.match(np.array([g]))[0, -1] for g in ([3, 1], [3, 1, 2])]

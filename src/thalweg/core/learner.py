@@ -360,9 +360,11 @@ def _compiled(module: nn.Module) -> Any:
 
     torch gives up compiling, saying so once, when a function has been compiled eight times; the
     models of a run are often of one class, and each is called in two or three ways and shapes.
+    Whole numbers that a model is called with are lengths, which it compiles one by one.
     """
     limits: Any = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, 64)
+    limits.specialize_int = True
     return torch.compile(module)
 
 

@@ -19,31 +19,36 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from thalweg.models.shared import Shared
+
 __all__ = ["Documents", "attention", "documents_for", "look"]
 
 # R rows, T positions, H query heads, G key heads (H is a multiple of G), d width of a head, e of a
 # value, J = H / G, S slots and C columns of a cache.
 
-Documents: TypeAlias = "torch.Tensor | BlockMask | None"
-"""The document column int32 [R, T], what `documents_for` made of it, or None for one a row."""
+Documents: TypeAlias = "torch.Tensor | BlockMask | Shared | None"
+"""The document column int32 [R, T], what `documents_for` made of it, groups of rows that begin
+alike, or None for one a row."""
 
 _SHORT, _WIDE_SHORT = 2048, 1023
 """Longest row for which plain matmuls beat the fused CPU kernel, in two bytes and in four; measured
 at heads of 32 and 64."""
 
 
-def documents_for(document_RT: torch.Tensor | None, *, head_width: int) -> Documents:
+def documents_for(document_RT: torch.Tensor | Shared | None, *, head_width: int) -> Documents:
     """Return the document column in the form that `attention` reads fastest; make it once a pass.
 
     Args:
-        document_RT: int32 [R, T], or None.
+        document_RT: int32 [R, T], or None; groups stay as they are.
         head_width: Width of a head; flex_attention wants a power of two from 16 on.
 
     Returns:
         The column itself, or a block mask on a CUDA device inside a compiled model.
     """
     fits = head_width >= 16 and head_width & (head_width - 1) == 0
-    if document_RT is None or not (document_RT.is_cuda and torch.compiler.is_compiling() and fits):
+    if document_RT is None or isinstance(document_RT, Shared):
+        return document_RT
+    if not (document_RT.is_cuda and torch.compiler.is_compiling() and fits):
         return document_RT
     column_RT = document_RT
 
@@ -65,10 +70,11 @@ def attention(
     """Return causal attention, inside documents where they are given.
 
     Args:
-        q_RHTd: Queries [R, H, T, d].
+        q_RHTd: Queries [R, H, T, d]; without documents perhaps fewer, those of the last positions.
         k_RGTd: Keys [R, G, T, d]; query head h reads key head h // (H / G).
         v_RGTd: Values [R, G, T, d].
         document: int32 [R, T]; attention stays inside equal ids. None: one document a row.
+            `Shared`: rows are packed groups.
 
     Returns:
         [R, H, T, d] in the dtype of the queries.
@@ -78,21 +84,21 @@ def attention(
         >>> attention(one, one[:, :1], one[:, :1]).shape
         torch.Size([1, 2, 3, 4])
     """
-    shared = q_RHTd.shape[1] != k_RGTd.shape[1]
+    each = q_RHTd.shape[1] // k_RGTd.shape[1]
+    if isinstance(document, Shared):
+        k, v = _repeated(k_RGTd, each), _repeated(v_RGTd, each)
+        return document.attend(attention, q_RHTd, k, v)
     if isinstance(document, BlockMask):
-        seen = flex_attention(q_RHTd, k_RGTd, v_RGTd, block_mask=document, enable_gqa=shared)
+        seen = flex_attention(q_RHTd, k_RGTd, v_RGTd, block_mask=document, enable_gqa=each > 1)
         assert isinstance(seen, torch.Tensor)
         return seen
     short = _SHORT if q_RHTd.dtype.itemsize == 2 else _WIDE_SHORT
     if q_RHTd.device.type == "cpu" and q_RHTd.shape[2] <= short:
         return _in_blocks(q_RHTd, k_RGTd, v_RGTd, document)
-    if document is None:
-        return functional.scaled_dot_product_attention(
-            q_RHTd, k_RGTd, v_RGTd, is_causal=True, enable_gqa=shared
-        )
-    mask = _visible(document, q_RHTd.shape[2], q_RHTd.device)
+    whole = document is None and q_RHTd.shape[2] == k_RGTd.shape[2]
+    mask = None if whole else _visible(document, q_RHTd.shape[2], k_RGTd.shape[2], q_RHTd.device)
     return functional.scaled_dot_product_attention(
-        q_RHTd, k_RGTd, v_RGTd, attn_mask=mask, enable_gqa=shared
+        q_RHTd, k_RGTd, v_RGTd, attn_mask=mask, is_causal=whole, enable_gqa=each > 1
     )
 
 
@@ -121,10 +127,17 @@ def look(
     return seen.view(slots, heads, 1, -1)
 
 
-def _visible(document_RT: torch.Tensor | None, length: int, device: torch.device) -> torch.Tensor:
-    """Return where a query may look: bool [T, T], or [R, 1, T, T] with documents."""
+def _repeated(heads_RGTd: torch.Tensor, each: int) -> torch.Tensor:
+    """Return [R, H, T, d]: keys or values for every query head."""
+    return heads_RGTd if each == 1 else heads_RGTd.repeat_interleave(each, 1)
+
+
+def _visible(
+    document_RT: torch.Tensor | None, queries: int, length: int, device: torch.device
+) -> torch.Tensor:
+    """Return where the last queries may look: bool [t, T], or [R, 1, T, T] with documents."""
     place_T = torch.arange(length, device=device, dtype=torch.int32)
-    causal_TT = place_T[:, None] >= place_T[None, :]
+    causal_TT = place_T[length - queries :, None] >= place_T[None, :]
     if document_RT is None:
         return causal_TT
     return causal_TT & (document_RT[:, None, :, None] == document_RT[:, None, None, :])
@@ -137,27 +150,27 @@ def _in_blocks(
     document_RT: torch.Tensor | None,
 ) -> torch.Tensor:
     """Attention as matmul, softmax, matmul; a block of queries skips the keys behind it."""
-    heads, length, width = q_RHTd.shape[1:]
-    each = heads // k_RGTd.shape[1]
-    k_RHTd = k_RGTd if each == 1 else k_RGTd.repeat_interleave(each, 1)
-    v_RHTd = v_RGTd if each == 1 else v_RGTd.repeat_interleave(each, 1)
-    visible = _visible(document_RT, length, q_RHTd.device)
+    heads, queries, width = q_RHTd.shape[1:]
+    each, length = heads // k_RGTd.shape[1], k_RGTd.shape[2]
+    k_RHTd, v_RHTd = _repeated(k_RGTd, each), _repeated(v_RGTd, each)
+    visible = _visible(document_RT, queries, length, q_RHTd.device)
     bias = torch.where(visible, 0.0, -math.inf).to(q_RHTd.dtype)
     scaled = q_RHTd * width**-0.5
     if q_RHTd.dtype.itemsize == 2:
         seen: torch.Tensor = _Blocks.apply(scaled, k_RHTd, v_RHTd, bias)  # type: ignore[no-untyped-call]
         return seen
     parts = []
-    for start, end in _blocks(length):
-        scores = scaled[:, :, start:end] @ k_RHTd[:, :, :end].transpose(-1, -2)
-        parts.append((scores + bias[..., start:end, :end]).softmax(-1) @ v_RHTd[:, :, :end])
+    for block, keys in _blocks(queries, length):
+        scores = scaled[:, :, block] @ k_RHTd[:, :, keys].transpose(-1, -2)
+        parts.append((scores + bias[..., block, keys]).softmax(-1) @ v_RHTd[:, :, keys])
     return torch.cat(parts, 2)
 
 
-def _blocks(length: int) -> list[tuple[int, int]]:
-    """Return where blocks of queries begin and end: four, of 128 positions at least."""
-    step = max(-(-length // 4), 128)
-    return [(start, min(start + step, length)) for start in range(0, length, step)]
+def _blocks(queries: int, length: int) -> list[tuple[slice, slice]]:
+    """Return blocks of queries, four, of 128 at least, and the keys that each may see."""
+    step, before = max(-(-queries // 4), 128), length - queries
+    bounds = [(start, min(start + step, queries)) for start in range(0, queries, step)]
+    return [(slice(start, end), slice(before + end)) for start, end in bounds]
 
 
 class _Blocks(torch.autograd.Function):
@@ -178,10 +191,10 @@ class _Blocks(torch.autograd.Function):
     ) -> torch.Tensor:
         kept: list[torch.Tensor] = []
         seen = []
-        for start, end in _blocks(q_RHTd.shape[2]):
-            q = q_RHTd[:, :, start:end].contiguous()
-            k, v = k_RHTd[:, :, :end].contiguous(), v_RHTd[:, :, :end].contiguous()
-            part, total = _parts(q @ k.transpose(-1, -2) + bias[..., start:end, :end])
+        for block, keys in _blocks(q_RHTd.shape[2], k_RHTd.shape[2]):
+            q = q_RHTd[:, :, block].contiguous()
+            k, v = k_RHTd[:, :, keys].contiguous(), v_RHTd[:, :, keys].contiguous()
+            part, total = _parts(q @ k.transpose(-1, -2) + bias[..., block, keys])
             seen.append(((part @ v) / total).to(v.dtype))
             kept += [q, k, v, part, total]
         ctx.save_for_backward(*kept)
@@ -192,9 +205,10 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         kept = ctx.saved_tensors
         to_q, to_k, to_v = [], [], []
-        for (start, end), place in zip(_blocks(grad.shape[2]), range(0, len(kept), 5), strict=True):
+        blocks = _blocks(grad.shape[2], kept[-4].shape[2])
+        for (block, _), place in zip(blocks, range(0, len(kept), 5), strict=True):
             q, k, v, part, total = kept[place : place + 5]
-            wanted = (grad[:, :, start:end] / total).to(v.dtype).contiguous()
+            wanted = (grad[:, :, block] / total).to(v.dtype).contiguous()
             wide = part.to(total.dtype)
             moved = wide * (wanted @ v.transpose(-1, -2))
             to_scores = moved - wide * (moved.sum(-1, keepdim=True) / total)

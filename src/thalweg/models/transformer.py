@@ -36,6 +36,7 @@ from thalweg.models.moe import Moe
 from thalweg.models.mup import Mup
 from thalweg.models.rope import Llama3Rope, angles
 from thalweg.models.scone import Embedding
+from thalweg.models.shared import Shared
 from thalweg.optim import Widening
 
 __all__ = ["Decoder", "Llama3Rope", "Shape", "Transformer"]
@@ -193,7 +194,7 @@ class Decoder(nn.Module):
     def forward(
         self,
         tokens_RT: torch.Tensor,
-        document_RT: torch.Tensor | None = None,
+        document_RT: torch.Tensor | Shared | None = None,
         *,
         targets_RT: torch.Tensor | None = None,
         weight_RT: torch.Tensor | None = None,
@@ -206,7 +207,8 @@ class Decoder(nn.Module):
 
         Args:
             tokens_RT: int64 [R, T].
-            document_RT: int32 [R, T]; attention stays inside equal ids. None: one a row.
+            document_RT: int32 [R, T]; attention stays inside equal ids. None: one a row. `Shared`:
+                rows are packed groups.
             targets_RT: int64 [R, T]: the token that follows each.
             weight_RT: float32 [R, T]: what each target counts in the loss.
             temperature: Logits are divided by it, above 0.
@@ -254,9 +256,10 @@ class Decoder(nn.Module):
         return self._encode(tokens_RT, document_RT)[0]
 
     def _encode(
-        self, tokens_RT: torch.Tensor, document_RT: torch.Tensor | None
+        self, tokens_RT: torch.Tensor, document_RT: torch.Tensor | Shared | None
     ) -> tuple[torch.Tensor, tuple[Routing, ...]]:
-        length = tokens_RT.shape[1]
+        shared = document_RT if isinstance(document_RT, Shared) else None
+        length = shared.longest(tokens_RT.shape[1]) if shared else tokens_RT.shape[1]
         if length > self.spec.positions:
             raise _misfit(
                 f"rows of {length} tokens",
@@ -265,8 +268,9 @@ class Decoder(nn.Module):
             )
         wide, value = self.spec.shape.head_width, self.spec.value_width
         document = documents_for(document_RT, head_width=wide if wide == value else 0)
-        x_RTD = self.embed(tokens_RT, document_RT)
-        cos, sin = self.cos[:length, None], self.sin[:length, None]
+        x_RTD = self.embed(tokens_RT, None if isinstance(document_RT, Shared) else document_RT)
+        places = shared.places(length, tokens_RT.device) if shared else slice(length)
+        cos, sin = self.cos[places, None], self.sin[places, None]
         routings = []
         for block in self.blocks:
             x_RTD, routing = block(x_RTD, cos, sin, document)
@@ -294,6 +298,11 @@ class Decoder(nn.Module):
         if not torch.is_autocast_enabled(kind):
             return x_RTD
         return x_RTD.to(torch.get_autocast_dtype(kind))
+
+    @property
+    def shares(self) -> bool:
+        """Whether groups of rows can be read packed: each token by itself, but for attention."""
+        return self.spec.moe is None and self.grams is None
 
     @property
     def reach(self) -> int:
@@ -353,15 +362,10 @@ def _draw(decoder: Decoder, spec: Transformer, seed: int) -> Mapping[str, torch.
 
 
 def _check_counts(spec: Transformer) -> None:
-    counts = {
-        name: getattr(spec, name)
-        for name in ("vocabulary", "width", "layers", "heads", "positions")
-    } | {
-        name: getattr(spec, name)
-        for name in ("kv_heads", "hidden", "head_width")
-        if getattr(spec, name) is not None
-    }
-    for name, value in counts.items():
+    always = ("vocabulary", "width", "layers", "heads", "positions")
+    perhaps = ("kv_heads", "hidden", "head_width")
+    for name in always + tuple(name for name in perhaps if getattr(spec, name) is not None):
+        value = getattr(spec, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise _misfit(f"{name}={value!r}", f"{name}: a whole number, 1 or more", f"{name}=8")
 

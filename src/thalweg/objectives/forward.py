@@ -5,6 +5,7 @@ in `Once`, which remembers every answer, so that a policy loss, a KL term and an
 one forward pass.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -13,6 +14,8 @@ from torch import nn
 
 from thalweg.core.batch import Batch
 from thalweg.core.protocols import Dial, Scored
+from thalweg.models.shared import Shared
+from thalweg.objectives.prompts import shared_prompts, side_by_side
 
 __all__ = [
     "Asking",
@@ -61,21 +64,45 @@ def score_all(
     temperature: float = 1.0,
     entropy: bool = False,
 ) -> list[Scored]:
-    """Return what `score` does for several columns of equal width, in one forward pass."""
+    """Return what `score` does for several columns of equal width, in one forward pass.
+
+    Groups of answers that stand behind one prompt are packed where the model can read them so.
+    """
     if isinstance(model, Once):
         return model.scored(batch, columns, temperature)
+    extra = {"temperature": temperature} if temperature != 1.0 else {}
+    asked = {**extra, "entropy": True} if entropy else extra
+    shared = shared_prompts(model, batch, columns)
+    if shared is not None:
+        return _of_groups(model, side_by_side(batch, columns), shared, len(columns), asked)
     tokens_NT = torch.cat([batch[name] for name in columns])
     document = documents_of(batch) if columns == ("tokens",) else None
-    extra = {"temperature": temperature} if temperature != 1.0 else {}
-    asked = {"entropy": True} if entropy else {}
-    found: Scored = model(
-        tokens_NT[:, :-1], document, targets_RT=tokens_NT[:, 1:], **extra, **asked
-    )
+    found: Scored = model(tokens_NT[:, :-1], document, targets_RT=tokens_NT[:, 1:], **asked)
     logprobs = found.logprobs.chunk(len(columns))
     if found.entropy is None:
         return [Scored(None, part) for part in logprobs]
     entropies = found.entropy.chunk(len(columns))
     return [Scored(None, a, b) for a, b in zip(logprobs, entropies, strict=True)]
+
+
+def _of_groups(
+    model: nn.Module,
+    tokens_NT: torch.Tensor,
+    shared: Shared,
+    columns: int,
+    asked: Mapping[str, float],
+) -> list[Scored]:
+    """Return what a model says of rows whose prompts it reads once a group."""
+    given, targets = shared.packed(tokens_NT[:, :-1]), shared.packed(tokens_NT[:, 1:])
+    for ids in (given, targets):
+        torch._dynamo.mark_static(ids, 1)  # a compiler that leaves the width open takes minutes
+    found: Scored = model(given, shared, targets_RT=targets, **asked)
+    logprobs = shared.spread(found.logprobs)
+    entropy = None if found.entropy is None else shared.spread(found.entropy)
+    return [
+        Scored(None, logprobs[i::columns], None if entropy is None else entropy[i::columns])
+        for i in range(columns)
+    ]
 
 
 class Once:
