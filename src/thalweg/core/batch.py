@@ -136,13 +136,13 @@ class Lazy:
         """Read all rows: [R, ...]."""
         if len(self.readers) == 1:
             return self.readers[0](self.address)
-        by_reader = np.argsort(self.which, kind="stable")
-        counts = np.bincount(self.which, minlength=len(self.readers))
-        address = np.split(self.address[by_reader], np.cumsum(counts)[:-1])
-        parts = [read(mine) for read, mine in zip(self.readers, address, strict=True) if len(mine)]
-        back = np.empty_like(by_reader)
-        back[by_reader] = np.arange(len(by_reader))
-        return torch.cat(parts or [self.readers[0](self.address)])[torch.from_numpy(back)]
+        by_reader = self.which.argsort(kind="stable")
+        address = self.address[by_reader]
+        ends = np.bincount(self.which, minlength=len(self.readers)).cumsum().tolist()
+        spans = zip(self.readers, [0, *ends[:-1]], ends, strict=True)
+        parts = [read(address[start:end]) for read, start, end in spans if start < end]
+        values = torch.cat(parts or [self.readers[0](address)])
+        return values.index_select(0, torch.from_numpy(by_reader.argsort()))
 
     @staticmethod
     def cat(columns: Sequence["Lazy"]) -> "Lazy":
@@ -150,9 +150,7 @@ class Lazy:
         readers: list[Reader] = []
         which = []
         for column in columns:
-            for reader in column.readers:
-                if reader not in readers:
-                    readers.append(reader)
+            readers += [reader for reader in column.readers if reader not in readers]
             new = np.array([readers.index(reader) for reader in column.readers], np.int64)
             which.append(new[column.which])
         address = np.concatenate([column.address for column in columns])
@@ -181,15 +179,16 @@ class Batch(Mapping[str, torch.Tensor]):
 
     def __init__(self, columns: Mapping[str, Column]) -> None:
         self._columns = dict(columns)
-        lengths = {name: _rows(column) for name, column in self._columns.items()}
-        if len(set(lengths.values())) != 1:
+        rows = {_rows(column) for column in self._columns.values()}
+        if len(rows) != 1:
+            lengths = {name: _rows(column) for name, column in self._columns.items()}
             raise ColumnError(
                 f"columns of lengths {lengths}",
                 expected="one or more columns, all with the same number of rows",
                 where="Batch",
                 write="one row a sample in every column",
             )
-        self.rows: int = next(iter(lengths.values()))
+        self.rows: int = rows.pop()
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """Return the values of a column, reading it if it is lazy."""
@@ -231,7 +230,7 @@ class Batch(Mapping[str, torch.Tensor]):
             {
                 name: column.take(rows)
                 if isinstance(column, Lazy)
-                else column[where.to(column.device)]
+                else column.index_select(0, where.to(column.device))
                 for name, column in self._columns.items()
             }
         )
@@ -248,8 +247,9 @@ class Batch(Mapping[str, torch.Tensor]):
     def loaded(self, device: torch.device | None = None) -> "Batch":
         """Return the batch with every lazy column read, on `device` if one is given."""
         values = {name: self[name] for name in self._columns}
-        if device is not None:
-            values = {name: value.to(device, non_blocking=True) for name, value in values.items()}
+        for name, value in values.items():
+            if device is not None and value.device != device:
+                values[name] = value.to(device, non_blocking=True)
         return Batch(values)
 
     @staticmethod
@@ -338,7 +338,7 @@ def spec_of(name: str) -> ColumnSpec | None:
 
 
 def _rows(column: Column) -> int:
-    return len(column.address) if isinstance(column, Lazy) else int(column.shape[0])
+    return len(column.address) if isinstance(column, Lazy) else len(column)
 
 
 def _cat(columns: Sequence[Column]) -> Column:

@@ -5,8 +5,9 @@ shorter is filled behind its end. Every weight's neutral value is 0, so nothing 
 counts: the gradient of a joined batch is the sum of those of its parts. What was lazy stays so.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -48,10 +49,10 @@ def joined(batches: Sequence[Batch]) -> Batch:
     """
     names = tuple(dict.fromkeys(name for batch in batches for name in batch))
     positions = [_positions(batch) for batch in batches]
-    if len({frozenset(batch) for batch in batches}) > 1 or len(set(positions)) > 1:
+    if len(set(positions)) > 1 or any(len(batch) < len(names) for batch in batches):
         batches = [_like(batch, names, max(positions)) for batch in batches]
     lazy = {name for batch in batches for name in batch if isinstance(batch.column(name), Lazy)}
-    return Batch.cat([batch.plus({n: _unread(batch.column(n)) for n in lazy}) for batch in batches])
+    return Batch.cat([_unread(batch, lazy) for batch in batches])
 
 
 def filled(batch: Batch, names: Sequence[str]) -> Batch:
@@ -116,6 +117,7 @@ def _neutral_of(name: str) -> float | None:
     return spec.neutral if (spec := spec_of(name)) is not None else None
 
 
+@lru_cache(maxsize=1024)
 def _shorter(name: str) -> int | None:
     """Return how many places a column of text has fewer than its row has ids; None: no text."""
     shape = spec.shape if (spec := spec_of(name)) is not None else ""
@@ -206,8 +208,9 @@ def _through(column: Lazy, change: Callable[[torch.Tensor], torch.Tensor]) -> La
     return Lazy(readers, column.which, column.address)
 
 
-def _unread(column: Column) -> Lazy:
-    """Return a column as a lazy one, so that joining it to lazy ones reads none."""
-    if isinstance(column, Lazy):
-        return column
-    return Lazy.of(_Held(column), np.arange(len(column)))
+def _unread(batch: Batch, names: Collection[str]) -> Batch:
+    """Return the batch with lazy columns of these names: joining them to lazy ones reads none."""
+    columns = {name: batch.column(name) for name in names}
+    read = {n: column for n, column in columns.items() if isinstance(column, torch.Tensor)}
+    held = {n: Lazy.of(_Held(column), np.arange(len(column))) for n, column in read.items()}
+    return batch.plus(held) if held else batch

@@ -13,6 +13,7 @@ from math import gcd, inf
 from typing import Any
 
 import numpy as np
+import torch
 
 from thalweg.core.batch import Batch
 from thalweg.core.join import Joined, check_columns, filled, joined
@@ -139,15 +140,20 @@ class Mixture:
             DataError: Every source with weight has given all its epochs.
         """
         order, counts, after = self._decide(state, ctx)
-        states, batches, first = dict(state["sources"]), [], 0
+        states, batches, firsts, first = dict(state["sources"]), [], [], 0
         for (key, source), count in zip(self.sources.items(), counts, strict=True):
             if count:
                 batch, states[key] = source.next(states[key], replace(ctx, rows=count))
-                batches.append(batch.plus({"source": batch["source"] + first}) if first else batch)
+                batches.append(batch)
+                firsts.append(first)
             first += len(source.names)
         whole = filled(joined(batches) if len(batches) > 1 else batches[0], self.makes)
-        if [batch.rows for batch in batches] == [count for count in counts if count]:
-            whole = whole.take(np.argsort(np.argsort(order, kind="stable"), kind="stable"))
+        rows = [batch.rows for batch in batches]
+        if firsts != [0]:
+            number = torch.from_numpy(np.repeat(firsts, rows))
+            whole = whole.plus({"source": whole["source"] + number})
+        if rows == [count for count in counts if count]:
+            whole = whole.take(order.argsort(kind="stable").argsort())
         return whole, {**after, "sources": states}
 
     def _decide(self, state: State, ctx: Context) -> tuple[np.ndarray, list[int], State]:

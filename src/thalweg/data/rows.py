@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
+from inspect import get_annotations
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from thalweg.core.batch import Batch
@@ -68,10 +69,13 @@ class Whole(Protocol):
 
 def block_of(source: Source) -> int:
     """Return the rows of a block: 1 for a source that gives any number."""
-    return source.block if isinstance(source, Whole) else 1
+    return source.block if _is_whole(source) else 1
 
 
 class _LimitedSource(Limited, Source, Protocol): ...
+
+
+class _WholeSource(Whole, Source, Protocol): ...
 
 
 def is_limited(source: Source) -> TypeGuard[_LimitedSource]:
@@ -212,6 +216,17 @@ def spent(name: str, max_epochs: float | None, store: str) -> DataError:
     )
 
 
+def _is_whole(source: Source) -> TypeGuard[_WholeSource]:
+    """Return whether a source has a block; asked once for each class."""
+    return _has_block(type(source))
+
+
 @lru_cache(maxsize=256)
 def _has_room(kind: type) -> bool:
     return issubclass(kind, Limited)
+
+
+@lru_cache(maxsize=256)
+def _has_block(kind: type) -> bool:
+    """Return whether a class has the property, or a field of that name."""
+    return any("block" in {**vars(one), **get_annotations(one)} for one in kind.__mro__)
