@@ -289,7 +289,7 @@ def targets_of(batch: Batch) -> torch.Tensor:
     names = [name for name in PAIR_WEIGHTS if name in batch] or ["weight"]
     if names == ["weight"] and "weight" not in batch:
         return torch.ones(batch.rows, dtype=torch.int64)
-    counts = [torch.count_nonzero(batch[name].flatten(1) > 0, 1) for name in names]
+    counts = [(batch[name].flatten(1) > 0).sum(1) for name in names]
     return sum(counts[1:], counts[0])
 
 
