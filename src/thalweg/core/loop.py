@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
 from thalweg.core.batch import Batch, check_shapes, targets_of
 from thalweg.core.dials import Dials
 from thalweg.core.learner import Learner
@@ -336,8 +334,10 @@ def _tokens_by_source(batch: Batch, names: tuple[str, ...]) -> dict[str, int]:
     counts = targets_of(batch)
     if len(names) < 2:
         return {names[0] if names else "data": int(counts.sum())}
-    totals = np.bincount(batch["source"].numpy(), weights=counts.numpy(), minlength=len(names))
-    return {name: int(total) for name, total in zip(names, totals.tolist(), strict=True)}
+    totals = [0] * len(names)
+    for source, count in zip(batch["source"].tolist(), counts.tolist(), strict=True):
+        totals[source] += count
+    return dict(zip(names, totals, strict=True))
 
 
 def _located(error: Diverged, bench: Bench, state: RunState) -> Diverged:

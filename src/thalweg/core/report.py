@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from thalweg.core.batch import Batch
 from thalweg.core.learner import Learned
 
@@ -75,12 +73,13 @@ class Report:
 
     def _by_source(self, parts: list[tuple[Batch, Learned]]) -> dict[str, float]:
         columns = [name for name in parts[0][1].rows if f"{name}/count" in parts[0][1].rows]
-        source = np.concatenate([part["source"].numpy() for part, _ in parts])
-        size = len(self._names)
+        sources = [source for part, _ in parts for source in part["source"].tolist()]
 
         def totals(column: str) -> list[float]:
-            values = np.concatenate([learned.rows[column].numpy() for _, learned in parts])
-            found: list[float] = np.bincount(source, weights=values, minlength=size).tolist()
+            values = (value for _, learned in parts for value in learned.rows[column].tolist())
+            found = [0.0] * len(self._names)
+            for source, value in zip(sources, values, strict=True):
+                found[source] += value
             return found
 
         out: dict[str, float] = {}

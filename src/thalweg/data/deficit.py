@@ -147,7 +147,7 @@ def _units(weights: tuple[float, ...], names: tuple[str, ...]) -> np.ndarray:
     for turn in range(UNIT - sum(whole)):
         whole[by_rest[turn % len(by_rest)]] += 1
     out = np.array(whole, np.int64)
-    out.flags.writeable = False
+    out.setflags(write=False)
     return out
 
 

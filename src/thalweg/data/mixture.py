@@ -150,8 +150,8 @@ class Mixture:
         whole = filled(joined(batches) if len(batches) > 1 else batches[0], self.makes)
         rows = [batch.rows for batch in batches]
         if firsts != [0]:
-            number = torch.from_numpy(np.repeat(firsts, rows))
-            whole = whole.plus({"source": whole["source"] + number})
+            number = [n for n, count in zip(firsts, rows, strict=True) for _ in range(count)]
+            whole = whole.plus({"source": whole["source"] + torch.from_numpy(np.array(number))})
         if rows == [count for count in counts if count]:
             whole = whole.take(order.argsort(kind="stable").argsort())
         return whole, {**after, "sources": states}

@@ -121,7 +121,7 @@ def open_store(path: str | Path) -> Store:
     """
     place = os.fspath(path)
     try:
-        changed = os.stat(os.path.join(place, "store.json")).st_mtime_ns
+        changed = os.stat(f"{place}/store.json").st_mtime_ns
     except OSError:  # not a folder of ours: a file, or nothing
         place = os.path.expanduser(place)
         index = Path(place, "store.json") if os.path.isdir(place) else Path(place)
