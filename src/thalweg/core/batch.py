@@ -142,7 +142,7 @@ class Lazy:
         spans = zip(self.readers, [0, *ends[:-1]], ends, strict=True)
         parts = [read(address[start:end]) for read, start, end in spans if start < end]
         values = torch.cat(parts or [self.readers[0](address)])
-        return values.index_select(0, torch.from_numpy(by_reader.argsort()))
+        return _rows_at(values, by_reader.argsort())
 
     @staticmethod
     def cat(columns: Sequence["Lazy"]) -> "Lazy":
@@ -225,12 +225,9 @@ class Batch(Mapping[str, torch.Tensor]):
     def take(self, index: Sequence[int] | np.ndarray | torch.Tensor) -> "Batch":
         """Return the rows at `index`, in that order. Lazy columns stay unread."""
         rows = np.asarray(index, np.int64)
-        where = torch.from_numpy(rows)
         return Batch(
             {
-                name: column.take(rows)
-                if isinstance(column, Lazy)
-                else column.index_select(0, where.to(column.device))
+                name: column.take(rows) if isinstance(column, Lazy) else _rows_at(column, rows)
                 for name, column in self._columns.items()
             }
         )
@@ -254,21 +251,21 @@ class Batch(Mapping[str, torch.Tensor]):
 
     @staticmethod
     def cat(batches: Sequence["Batch"]) -> "Batch":
-        """Return the rows of all batches, in order.
+        """Return the rows of all batches, in order. What is lazy in one of them is not read.
 
         Raises:
             ColumnError: The batches do not have the same columns.
         """
-        names = set(batches[0])
+        names = batches[0]._columns.keys()
         for batch in batches[1:]:
-            if set(batch) != names:
+            if batch._columns.keys() != names:
                 raise ColumnError(
                     f"columns {sorted(names)} and {sorted(batch)}",
                     expected="batches with the same columns",
                     where="Batch.cat",
                     write="core.join.joined, which fills what is missing",
                 )
-        return Batch({name: _cat([batch.column(name) for batch in batches]) for name in batches[0]})
+        return Batch({name: _cat([batch._columns[name] for batch in batches]) for name in names})
 
 
 _OF_PAIRS = ("chosen", "rejected", "chosen_weight", "rejected_weight")
@@ -338,11 +335,33 @@ def spec_of(name: str) -> ColumnSpec | None:
 
 
 def _rows(column: Column) -> int:
-    return len(column.address) if isinstance(column, Lazy) else len(column)
+    return len(column.address) if isinstance(column, Lazy) else column.shape[0]
+
+
+def _rows_at(column: torch.Tensor, index: np.ndarray) -> torch.Tensor:
+    """Return the rows at `index`, int64 [n]; takes less than `column[index]`."""
+    return column.index_select(0, torch.from_numpy(index).to(column.device))
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """Gives rows that were read already."""
+
+    values: torch.Tensor
+
+    def __call__(self, address: np.ndarray) -> torch.Tensor:
+        return _rows_at(self.values, address)
 
 
 def _cat(columns: Sequence[Column]) -> Column:
-    lazy = [column for column in columns if isinstance(column, Lazy)]
-    if len(lazy) == len(columns):
-        return Lazy.cat(lazy)
-    return torch.cat([column.load() if isinstance(column, Lazy) else column for column in columns])
+    read = [column for column in columns if isinstance(column, torch.Tensor)]
+    if len(read) == len(columns):
+        return torch.cat(read)
+    return Lazy.cat([_unread(column) for column in columns])
+
+
+def _unread(column: Column) -> Lazy:
+    """Return a column as a lazy one, so that joining it to lazy ones reads none."""
+    if isinstance(column, Lazy):
+        return column
+    return Lazy.of(_Held(column), np.arange(len(column)))

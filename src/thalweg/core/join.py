@@ -5,7 +5,7 @@ shorter is filled behind its end. Every weight's neutral value is 0, so nothing 
 counts: the gradient of a joined batch is the sum of those of its parts. What was lazy stays so.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
@@ -51,8 +51,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
     positions = [_positions(batch) for batch in batches]
     if len(set(positions)) > 1 or any(len(batch) < len(names) for batch in batches):
         batches = [_like(batch, names, max(positions)) for batch in batches]
-    lazy = {name for batch in batches for name in batch if isinstance(batch.column(name), Lazy)}
-    return Batch.cat([_unread(batch, lazy) for batch in batches])
+    return Batch.cat(batches)
 
 
 def filled(batch: Batch, names: Sequence[str]) -> Batch:
@@ -192,25 +191,7 @@ class _Through:
         return self.change(self.reader(address))
 
 
-@dataclass(frozen=True, eq=False)
-class _Held:
-    """Gives rows that were read already."""
-
-    values: torch.Tensor
-
-    def __call__(self, address: np.ndarray) -> torch.Tensor:
-        return self.values[torch.from_numpy(address)]
-
-
 def _through(column: Lazy, change: Callable[[torch.Tensor], torch.Tensor]) -> Lazy:
     """Return the column with its rows changed when they are read."""
     readers = tuple(_Through(reader, change) for reader in column.readers)
     return Lazy(readers, column.which, column.address)
-
-
-def _unread(batch: Batch, names: Collection[str]) -> Batch:
-    """Return the batch with lazy columns of these names: joining them to lazy ones reads none."""
-    columns = {name: batch.column(name) for name in names}
-    read = {n: column for n, column in columns.items() if isinstance(column, torch.Tensor)}
-    held = {n: Lazy.of(_Held(column), np.arange(len(column))) for n, column in read.items()}
-    return batch.plus(held) if held else batch

@@ -147,7 +147,9 @@ class Mixture:
                 batches.append(batch)
                 firsts.append(first)
             first += len(source.names)
-        whole = filled(joined(batches) if len(batches) > 1 else batches[0], self.makes)
+        whole = joined(batches) if len(batches) > 1 else batches[0]
+        if len(batches) < len(self.sources):
+            whole = filled(whole, self.makes)  # columns of sources that gave no row
         rows = [batch.rows for batch in batches]
         if firsts != [0]:
             number = [n for n, count in zip(firsts, rows, strict=True) for _ in range(count)]
