@@ -138,11 +138,12 @@ class Lazy:
             return self.readers[0](self.address)
         by_reader = self.which.argsort(kind="stable")
         address = self.address[by_reader]
-        ends = np.bincount(self.which, minlength=len(self.readers)).cumsum().tolist()
+        numbers = np.arange(len(self.readers))
+        ends = self.which[by_reader].searchsorted(numbers, side="right").tolist()
         spans = zip(self.readers, [0, *ends[:-1]], ends, strict=True)
         parts = [read(address[start:end]) for read, start, end in spans if start < end]
         values = torch.cat(parts or [self.readers[0](address)])
-        return _rows_at(values, by_reader.argsort())
+        return _rows_at(values, by_reader.argsort(kind="stable"))
 
     @staticmethod
     def cat(columns: Sequence["Lazy"]) -> "Lazy":

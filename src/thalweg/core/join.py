@@ -47,9 +47,9 @@ def joined(batches: Sequence[Batch]) -> Batch:
         >>> both["weight"].tolist(), both["old"].tolist()
         ([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]], [[0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]])
     """
-    names = tuple(dict.fromkeys(name for batch in batches for name in batch))
     positions = [_positions(batch) for batch in batches]
-    if len(set(positions)) > 1 or any(len(batch) < len(names) for batch in batches):
+    if len({frozenset(batch) for batch in batches}) > 1 or len(set(positions)) > 1:
+        names = tuple(dict.fromkeys(name for batch in batches for name in batch))
         batches = [_like(batch, names, max(positions)) for batch in batches]
     return Batch.cat(batches)
 

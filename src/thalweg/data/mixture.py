@@ -155,7 +155,7 @@ class Mixture:
             number = [n for n, count in zip(firsts, rows, strict=True) for _ in range(count)]
             whole = whole.plus({"source": whole["source"] + torch.from_numpy(np.array(number))})
         if rows == [count for count in counts if count]:
-            whole = whole.take(order.argsort(kind="stable").argsort())
+            whole = whole.take(order.argsort(kind="stable").argsort(kind="stable"))
         return whole, {**after, "sources": states}
 
     def _decide(self, state: State, ctx: Context) -> tuple[np.ndarray, list[int], State]:
