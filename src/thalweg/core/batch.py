@@ -136,13 +136,14 @@ class Lazy:
         """Read all rows: [R, ...]."""
         if len(self.readers) == 1:
             return self.readers[0](self.address)
-        by_reader = np.argsort(self.which, kind="stable")
-        counts = np.bincount(self.which, minlength=len(self.readers))
-        address = np.split(self.address[by_reader], np.cumsum(counts)[:-1])
-        parts = [read(mine) for read, mine in zip(self.readers, address, strict=True) if len(mine)]
-        back = np.empty_like(by_reader)
-        back[by_reader] = np.arange(len(by_reader))
-        return torch.cat(parts or [self.readers[0](self.address)])[torch.from_numpy(back)]
+        by_reader = self.which.argsort(kind="stable")
+        address = self.address[by_reader]
+        numbers = np.arange(len(self.readers))
+        ends = self.which[by_reader].searchsorted(numbers, side="right").tolist()
+        spans = zip(self.readers, [0, *ends[:-1]], ends, strict=True)
+        parts = [read(address[start:end]) for read, start, end in spans if start < end]
+        values = torch.cat(parts or [self.readers[0](address)])
+        return _rows_at(values, by_reader.argsort(kind="stable"))
 
     @staticmethod
     def cat(columns: Sequence["Lazy"]) -> "Lazy":
@@ -150,9 +151,7 @@ class Lazy:
         readers: list[Reader] = []
         which = []
         for column in columns:
-            for reader in column.readers:
-                if reader not in readers:
-                    readers.append(reader)
+            readers += [reader for reader in column.readers if reader not in readers]
             new = np.array([readers.index(reader) for reader in column.readers], np.int64)
             which.append(new[column.which])
         address = np.concatenate([column.address for column in columns])
@@ -181,15 +180,16 @@ class Batch(Mapping[str, torch.Tensor]):
 
     def __init__(self, columns: Mapping[str, Column]) -> None:
         self._columns = dict(columns)
-        lengths = {name: _rows(column) for name, column in self._columns.items()}
-        if len(set(lengths.values())) != 1:
+        rows = {_rows(column) for column in self._columns.values()}
+        if len(rows) != 1:
+            lengths = {name: _rows(column) for name, column in self._columns.items()}
             raise ColumnError(
                 f"columns of lengths {lengths}",
                 expected="one or more columns, all with the same number of rows",
                 where="Batch",
                 write="one row a sample in every column",
             )
-        self.rows: int = next(iter(lengths.values()))
+        self.rows: int = rows.pop()
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """Return the values of a column, reading it if it is lazy."""
@@ -226,12 +226,9 @@ class Batch(Mapping[str, torch.Tensor]):
     def take(self, index: Sequence[int] | np.ndarray | torch.Tensor) -> "Batch":
         """Return the rows at `index`, in that order. Lazy columns stay unread."""
         rows = np.asarray(index, np.int64)
-        where = torch.from_numpy(rows)
         return Batch(
             {
-                name: column.take(rows)
-                if isinstance(column, Lazy)
-                else column[where.to(column.device)]
+                name: column.take(rows) if isinstance(column, Lazy) else _rows_at(column, rows)
                 for name, column in self._columns.items()
             }
         )
@@ -248,27 +245,28 @@ class Batch(Mapping[str, torch.Tensor]):
     def loaded(self, device: torch.device | None = None) -> "Batch":
         """Return the batch with every lazy column read, on `device` if one is given."""
         values = {name: self[name] for name in self._columns}
-        if device is not None:
-            values = {name: value.to(device, non_blocking=True) for name, value in values.items()}
+        for name, value in values.items():
+            if device is not None and value.device != device:
+                values[name] = value.to(device, non_blocking=True)
         return Batch(values)
 
     @staticmethod
     def cat(batches: Sequence["Batch"]) -> "Batch":
-        """Return the rows of all batches, in order.
+        """Return the rows of all batches, in order. What is lazy in one of them is not read.
 
         Raises:
             ColumnError: The batches do not have the same columns.
         """
-        names = set(batches[0])
+        names = batches[0]._columns.keys()
         for batch in batches[1:]:
-            if set(batch) != names:
+            if batch._columns.keys() != names:
                 raise ColumnError(
                     f"columns {sorted(names)} and {sorted(batch)}",
                     expected="batches with the same columns",
                     where="Batch.cat",
                     write="core.join.joined, which fills what is missing",
                 )
-        return Batch({name: _cat([batch.column(name) for batch in batches]) for name in batches[0]})
+        return Batch({name: _cat([batch._columns[name] for batch in batches]) for name in names})
 
 
 _OF_PAIRS = ("chosen", "rejected", "chosen_weight", "rejected_weight")
@@ -289,7 +287,7 @@ def targets_of(batch: Batch) -> torch.Tensor:
     names = [name for name in PAIR_WEIGHTS if name in batch] or ["weight"]
     if names == ["weight"] and "weight" not in batch:
         return torch.ones(batch.rows, dtype=torch.int64)
-    counts = [torch.count_nonzero(batch[name].flatten(1) > 0, 1) for name in names]
+    counts = [(batch[name].flatten(1) > 0).sum(1) for name in names]
     return sum(counts[1:], counts[0])
 
 
@@ -338,11 +336,33 @@ def spec_of(name: str) -> ColumnSpec | None:
 
 
 def _rows(column: Column) -> int:
-    return len(column.address) if isinstance(column, Lazy) else int(column.shape[0])
+    return len(column.address) if isinstance(column, Lazy) else column.shape[0]
+
+
+def _rows_at(column: torch.Tensor, index: np.ndarray) -> torch.Tensor:
+    """Return the rows at `index`, int64 [n]; takes less than `column[index]`."""
+    return column.index_select(0, torch.from_numpy(index).to(column.device))
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """Gives rows that were read already."""
+
+    values: torch.Tensor
+
+    def __call__(self, address: np.ndarray) -> torch.Tensor:
+        return _rows_at(self.values, address)
 
 
 def _cat(columns: Sequence[Column]) -> Column:
-    lazy = [column for column in columns if isinstance(column, Lazy)]
-    if len(lazy) == len(columns):
-        return Lazy.cat(lazy)
-    return torch.cat([column.load() if isinstance(column, Lazy) else column for column in columns])
+    read = [column for column in columns if isinstance(column, torch.Tensor)]
+    if len(read) == len(columns):
+        return torch.cat(read)
+    return Lazy.cat([_unread(column) for column in columns])
+
+
+def _unread(column: Column) -> Lazy:
+    """Return a column as a lazy one, so that joining it to lazy ones reads none."""
+    if isinstance(column, Lazy):
+        return column
+    return Lazy.of(_Held(column), np.arange(len(column)))

@@ -167,8 +167,8 @@ def _mean_rows(phase: Phase, steps: int | None) -> float:
 def _flat(found: Mapping[str, Any]) -> list[tuple[str, float]]:
     rows: list[tuple[str, float]] = []
     for path, value in found.items():
-        if isinstance(value, Mapping):
-            rows += _flat({f"{path}.{key}": item for key, item in value.items()})
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             rows.append((path if path.startswith("dial/") else f"dial/{path}", value))
+        elif isinstance(value, Mapping):
+            rows += _flat({f"{path}.{key}": item for key, item in value.items()})
     return rows

@@ -1,6 +1,7 @@
 """Whether parts have what their kind asks for: the first thing that is looked at of a recipe."""
 
-from inspect import getattr_static
+from functools import lru_cache
+from inspect import get_annotations
 from typing import TYPE_CHECKING
 
 from thalweg.core.protocols import Controller, ModelSpec, Monitor, Move, Source
@@ -9,9 +10,7 @@ from thalweg.errors import RecipeError
 if TYPE_CHECKING:
     from thalweg.core.recipe import Recipe
 
-__all__ = ["check_form", "check_part"]
-
-_ABSENT = object()
+__all__ = ["check_form", "check_part", "members_of"]
 
 
 def check_form(recipe: "Recipe") -> None:
@@ -46,10 +45,11 @@ def check_part(part: object, kind: type, where: str) -> None:
     Raises:
         RecipeError: As above.
     """
-    named = dict.fromkeys((*getattr(kind, "__annotations__", ()), *vars(kind)))
-    wanted = [name for name in named if name == "__call__" or not name.startswith("_")]
-    lacking = [name for name in wanted if getattr_static(part, name, _ABSENT) is _ABSENT]
-    title = part.__name__ if isinstance(part, type) else type(part).__name__
+    own: type = type(part)
+    members, held = members_of(own), getattr(part, "__dict__", {})
+    wanted = _wanted(kind)
+    lacking = [name for name in wanted if name not in members and name not in held]
+    title = part.__name__ if isinstance(part, type) else own.__name__
     if isinstance(part, type):
         given, write = f"the class {title}", f"{title}(...)"
     elif lacking:
@@ -60,6 +60,20 @@ def check_part(part: object, kind: type, where: str) -> None:
     raise RecipeError(
         given, expected=f"{kind.__name__}, which has {', '.join(wanted)}", where=where, write=write
     )
+
+
+@lru_cache(maxsize=1024)
+def members_of(kind: type) -> frozenset[str]:
+    """Return the names that a class gives its instances: attributes, properties, fields."""
+    names = (name for one in kind.__mro__ for name in (*vars(one), *get_annotations(one)))
+    return frozenset(names)
+
+
+@lru_cache(maxsize=64)
+def _wanted(kind: type) -> tuple[str, ...]:
+    """Return the members of a protocol in its order."""
+    named = dict.fromkeys((*get_annotations(kind), *vars(kind)))
+    return tuple(name for name in named if name == "__call__" or not name.startswith("_"))
 
 
 def _check_tuple(parts: object, where: str) -> None:

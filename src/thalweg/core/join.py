@@ -7,6 +7,7 @@ counts: the gradient of a joined batch is the sum of those of its parts. What wa
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -46,12 +47,11 @@ def joined(batches: Sequence[Batch]) -> Batch:
         >>> both["weight"].tolist(), both["old"].tolist()
         ([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]], [[0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]])
     """
-    names = tuple(dict.fromkeys(name for batch in batches for name in batch))
     positions = [_positions(batch) for batch in batches]
     if len({frozenset(batch) for batch in batches}) > 1 or len(set(positions)) > 1:
+        names = tuple(dict.fromkeys(name for batch in batches for name in batch))
         batches = [_like(batch, names, max(positions)) for batch in batches]
-    lazy = {name for batch in batches for name in batch if isinstance(batch.column(name), Lazy)}
-    return Batch.cat([batch.plus({n: _unread(batch.column(n)) for n in lazy}) for batch in batches])
+    return Batch.cat(batches)
 
 
 def filled(batch: Batch, names: Sequence[str]) -> Batch:
@@ -116,6 +116,7 @@ def _neutral_of(name: str) -> float | None:
     return spec.neutral if (spec := spec_of(name)) is not None else None
 
 
+@lru_cache(maxsize=1024)
 def _shorter(name: str) -> int | None:
     """Return how many places a column of text has fewer than its row has ids; None: no text."""
     shape = spec.shape if (spec := spec_of(name)) is not None else ""
@@ -190,24 +191,7 @@ class _Through:
         return self.change(self.reader(address))
 
 
-@dataclass(frozen=True, eq=False)
-class _Held:
-    """Gives rows that were read already."""
-
-    values: torch.Tensor
-
-    def __call__(self, address: np.ndarray) -> torch.Tensor:
-        return self.values[torch.from_numpy(address)]
-
-
 def _through(column: Lazy, change: Callable[[torch.Tensor], torch.Tensor]) -> Lazy:
     """Return the column with its rows changed when they are read."""
     readers = tuple(_Through(reader, change) for reader in column.readers)
     return Lazy(readers, column.which, column.address)
-
-
-def _unread(column: Column) -> Lazy:
-    """Return a column as a lazy one, so that joining it to lazy ones reads none."""
-    if isinstance(column, Lazy):
-        return column
-    return Lazy.of(_Held(column), np.arange(len(column)))

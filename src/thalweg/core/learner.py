@@ -131,7 +131,7 @@ class Learner:
             seen = watched(watch, optimizers.moving, whole)
             learned = learned._replace(sums={**learned.sums, **seen})
         if clip:
-            clip_grads_with_norm_(self._parameters(), clip, norm)
+            clip_grads_with_norm_(self._weights, clip, norm)
         optimizers.step()
         return learned
 
@@ -291,6 +291,7 @@ class Learner:
 
     def _seat(self, module: nn.Module) -> None:
         self.module = self.world.place(module)
+        self._weights = tuple(self.module.parameters())
         self._call: Any = _compiled(self.module) if self.compiled else self.module
 
     def _prepare(self, spec: OptimizerSpec) -> Optimizers:
@@ -322,25 +323,24 @@ class Learner:
         kind = self.world.device.type
         return torch.autocast(kind, dtype=self.dtype if low else None, enabled=low)
 
-    def _parameters(self) -> list[nn.Parameter]:
-        return [p for p in self.module.parameters() if p.grad is not None]
-
     def _norm(self) -> torch.Tensor:
-        grads = [p.grad for p in self._parameters() if p.grad is not None]
+        grads = [p.grad for p in self._weights if p.grad is not None]
         return whole(get_total_norm(grads))
 
     def _reduce(self, losses: Sequence[Loss], norm: torch.Tensor, rows: int) -> Learned:
         """Sum metrics over micro-batches and ranks with one transfer for scalars, one for rows."""
-        names = sorted(losses[0].sums)
+        names, columns = sorted(losses[0].sums), sorted(losses[0].rows)
         scalars = [x for loss in losses for x in (loss.value, *(loss.sums[n] for n in names))]
-        summed = torch.stack(scalars).detach().double().view(len(losses), -1).sum(0)
+        summed = torch.stack(scalars).detach().double()
+        if len(losses) > 1:
+            summed = summed.view(len(losses), -1).sum(0)
         totals = [*self.world.sum(summed).tolist(), float(norm)]
-        columns = sorted(losses[0].rows)
         table: dict[str, torch.Tensor] = {}
         if columns:
             parts = [torch.stack([x.rows[n].double() for n in columns], 1) for x in losses]
-            values = self.world.gather(torch.cat(parts), rows).cpu()
-            table = {name: values[:, i] for i, name in enumerate(columns)}
+            mine = torch.cat(parts) if len(parts) > 1 else parts[0]
+            values = self.world.gather(mine, rows).cpu()
+            table = dict(zip(columns, values.unbind(1), strict=True))
         return Learned(totals[0], totals[-1], dict(zip(names, totals[1:-1], strict=True)), table)
 
     def _check(self, learned: Learned) -> None:

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-
 from thalweg.core.batch import Batch, check_shapes, targets_of
 from thalweg.core.dials import Dials
 from thalweg.core.learner import Learner
@@ -209,8 +207,9 @@ def _started(bench: Bench, phase: Phase, state: RunState, dials: Dials) -> RunSt
     """Return the state with the phase's source and controllers started, if they are not yet."""
     if state.source is not None:
         return state
-    live = dials.live(dials.time(state))
-    ctx = _context(bench, dials, state, live.rows, Report(()))
+    time = dials.time(state)
+    live = dials.live(time)
+    ctx = _context(bench, time, state, live.rows, Report(()))
     controllers = [controller.start(ctx) for controller in phase.controllers]
     state = replace(state, source=live.source.start(ctx), controllers=controllers)
     bench.recorder.save(state, bench.learners)
@@ -222,8 +221,9 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
     begin = clock.perf_counter()
     time = dials.time(state)
     live = dials.live(time)
-    report = Report(live.source.names)
-    ctx = _context(bench, dials, state, live.rows, report)
+    names = live.source.names
+    report = Report(names)
+    ctx = _context(bench, time, state, live.rows, report)
     if int(time.step) == 0:
         _measure_before(live.monitors, ctx)
         begin = clock.perf_counter()
@@ -235,24 +235,24 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
     except Diverged as error:
         raise _located(error, bench, state) from error
     seconds = clock.perf_counter() - begin
-    counts = _tokens_by_source(batch, live.source.names)
-    done = int(time.run_step) + 1
-    for monitor in live.monitors:
-        if _due(monitor, time):
-            ctx.log(monitor(ctx))
+    counts = _tokens_by_source(batch, names)
+    _measure(live.monitors, ctx)
     tokens = sum(counts.values())
-    delivered = {n: state.delivered.get(n, 0) + counts.get(n, 0) for n in live.source.names}
-    state = replace(
+    run_tokens = state.run_tokens + tokens
+    here = {n: state.delivered.get(n, 0) + counts.get(n, 0) for n in names}
+    delivered = {**state.delivered, **here}
+    row = _row(report, dials.values(live), live.name, run_tokens, delivered)
+    after = replace(
         state,
         step=state.step + 1,
-        run_step=done,
+        run_step=state.run_step + 1,
         tokens=state.tokens + tokens,
-        run_tokens=state.run_tokens + tokens,
-        delivered={**state.delivered, **delivered},
+        run_tokens=run_tokens,
+        delivered=delivered,
         source=source,
+        last={"report": row, "rows": report.rows()},
     )
-    row = _row(report, dials, state, live)
-    return replace(state, last={"report": row, "rows": report.rows()}), ctx, seconds
+    return after, ctx, seconds
 
 
 def _drawn(source: Source, state: RunState, ctx: Context) -> tuple[Batch, Any]:
@@ -290,6 +290,13 @@ def _measure_before(monitors: Sequence[Monitor], ctx: Context) -> None:
             ctx.log(monitor.before(ctx))
 
 
+def _measure(monitors: Sequence[Monitor], ctx: Context) -> None:
+    """Let those monitors measure whose turn it is after this step."""
+    for monitor in monitors:
+        if _due(monitor, ctx.time):
+            ctx.log(monitor(ctx))
+
+
 def _due(monitor: Monitor, time: Time) -> bool:
     """Return whether a monitor measures after this step: at its distance, and at the end."""
     endless = time.within(10_000) if time.steps is None else time
@@ -298,17 +305,18 @@ def _due(monitor: Monitor, time: Time) -> bool:
     return done % max(every, 1) == 0 or done == time.steps
 
 
-def _row(report: Report, dials: Dials, state: RunState, live: Phase) -> dict[str, Any]:
+def _row(
+    report: Report, dials: Mapping[str, float], phase: str, tokens: int, sources: Mapping[str, int]
+) -> dict[str, Any]:
     """Return the line of the history, in a fixed order."""
-    head = {"phase": live.name, "tokens": state.run_tokens}
-    sources = {f"tokens/{name}": count for name, count in state.delivered.items()}
-    return {**head, **report.values(), **dials.values(live), **sources}
+    delivered = {f"tokens/{name}": count for name, count in sources.items()}
+    return {"phase": phase, "tokens": tokens, **report.values(), **dials, **delivered}
 
 
-def _context(bench: Bench, dials: Dials, state: RunState, rows: int, report: Report) -> Context:
+def _context(bench: Bench, time: Time, state: RunState, rows: int, report: Report) -> Context:
     run_step = state.run_step + 1
     return Context(
-        time=dials.time(state),
+        time=time,
         seed=bench.recipe.seed,
         rows=int(rows),
         models=bench.learners,
@@ -326,8 +334,10 @@ def _tokens_by_source(batch: Batch, names: tuple[str, ...]) -> dict[str, int]:
     counts = targets_of(batch)
     if len(names) < 2:
         return {names[0] if names else "data": int(counts.sum())}
-    totals = torch.zeros(len(names), dtype=torch.int64).index_add_(0, batch["source"], counts)
-    return dict(zip(names, totals.tolist(), strict=True))
+    totals = [0] * len(names)
+    for source, count in zip(batch["source"].tolist(), counts.tolist(), strict=True):
+        totals[source] += count
+    return dict(zip(names, totals, strict=True))
 
 
 def _located(error: Diverged, bench: Bench, state: RunState) -> Diverged:

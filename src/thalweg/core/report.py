@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from thalweg.core.batch import Batch
 from thalweg.core.learner import Learned
 
@@ -75,14 +73,18 @@ class Report:
 
     def _by_source(self, parts: list[tuple[Batch, Learned]]) -> dict[str, float]:
         columns = [name for name in parts[0][1].rows if f"{name}/count" in parts[0][1].rows]
-        source = torch.cat([part["source"] for part, _ in parts])
+        sources = [source for part, _ in parts for source in part["source"].tolist()]
+
+        def totals(column: str) -> list[float]:
+            values = [value for _, learned in parts for value in learned.rows[column].tolist()]
+            found = [0.0] * len(self._names)
+            for source, value in zip(sources, values, strict=True):
+                found[source] += value
+            return found
+
         out: dict[str, float] = {}
         for column in columns:
-            value = torch.cat([learned.rows[column] for _, learned in parts])
-            count = torch.cat([learned.rows[f"{column}/count"] for _, learned in parts])
-            size = len(self._names)
-            top = torch.zeros(size, dtype=torch.float64).index_add_(0, source, value).tolist()
-            low = torch.zeros(size, dtype=torch.float64).index_add_(0, source, count).tolist()
+            top, low = totals(column), totals(f"{column}/count")
             for name, a, b in zip(self._names, top, low, strict=True):
                 if b > 0:
                     out[f"{column}/{name}"] = a / b

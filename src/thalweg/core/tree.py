@@ -137,11 +137,12 @@ def freezing(tree: T) -> Callable[[Time], T] | None:
         return lambda time: _plain(schedule(time))
     if _is_node(tree):
         kind: type = type(tree)
-        parts = _moving({name: getattr(tree, name) for name in _field_names(kind)})
+        held: Any = {name: getattr(tree, name) for name in _field_names(kind)}
+        parts = _moving(held)
         if parts:
-            return lambda time: replace(tree, **_frozen(parts, time))  # type: ignore[type-var]
+            return lambda time: kind(**{**held, **_frozen(parts, time)})
     elif isinstance(tree, Mapping):
-        held: Any = dict(tree)
+        held = dict(tree)
         parts = _moving(held)
         if parts:
             return lambda time: {**held, **_frozen(parts, time)}  # type: ignore[return-value]

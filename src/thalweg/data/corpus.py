@@ -136,35 +136,37 @@ class Corpus:
         if self.max_epochs is not None and self.room(state, ctx) < ctx.rows:
             raise spent(self.name, self.max_epochs, self.store)
         first = int(state["row"])
-        rows = np.arange(first, first + ctx.rows, dtype=np.int64)
-        order = _Order(store, self.length, self.name if self.shuffle else None, ctx.seed)
+        after = first + ctx.rows
+        rows = np.arange(first, after, dtype=np.int64)
+        order = self._order(store, ctx.seed)
         columns: dict[str, Column] = {
-            "tokens": Lazy.of(_Tokens(order), rows),
-            "weight": self._weight(rows, len(store.tokens) - 1, ctx.seed),
+            "tokens": Lazy.of(order.tokens, rows),
+            "weight": self._weight(range(first, after), len(store.tokens) - 1, ctx.seed),
             "source": torch.zeros(len(rows), dtype=torch.int64),
             "id": torch.from_numpy(rows),
         }
         if self.mask_documents:
-            columns["document"] = Lazy.of(_Documents(order), rows)
-        return Batch(columns), {**state, "row": first + ctx.rows}
+            columns["document"] = Lazy.of(order.documents, rows)
+        return Batch(columns), {**state, "row": after}
 
     def window(self, row: int, seed: int) -> int:
         """Return which window of the stream a row of the run shows; the `id` column is the row."""
-        store = open_store(self.store)
-        order = _Order(store, self.length, self.name if self.shuffle else None, seed)
-        return int(order.windows(np.array([row]))[0])
+        return int(self._order(open_store(self.store), seed).windows(np.array([row]))[0])
 
-    def _weight(self, rows: np.ndarray, size: int, seed: int) -> torch.Tensor:
+    def _order(self, store: Store, seed: int) -> "_Order":
+        return _order(store, self.length, self.name if self.shuffle else None, seed)
+
+    def _weight(self, rows: range, size: int, seed: int) -> torch.Tensor:
         """Return ones [R, L]; zeros behind the end of the stream, in the one row that shows it."""
         n, filled = -(-size // self.length), size % self.length
         weight = torch.ones(1, 1).expand(len(rows), self.length)
-        if not filled or not len(rows):
+        if not filled or not rows:
             return weight
         short = [
             epoch * n + (_last_place(n, seed, self.name, epoch) if self.shuffle else n - 1)
-            for epoch in range(int(rows[0]) // n, int(rows[-1]) // n + 1)
+            for epoch in range(rows[0] // n, rows[-1] // n + 1)
         ]
-        found = [place - int(rows[0]) for place in short if rows[0] <= place <= rows[-1]]
+        found = [rows.index(place) for place in short if place in rows]
         if found:
             weight = weight.clone()
             weight[found, filled:] = 0.0
@@ -177,9 +179,9 @@ def _last_place(windows: int, seed: int, name: str, epoch: int) -> int:
     return int(place_of([windows - 1], windows, order_key(seed, name, epoch))[0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Order:
-    """From row numbers of a run to windows of a store."""
+    """From row numbers of a run to windows of a store; made by `_order`, once for equal fields."""
 
     store: Store
     length: int
@@ -188,11 +190,12 @@ class _Order:
 
     def windows(self, rows: np.ndarray) -> np.ndarray:
         """Return which window each row shows, int64 [rows]."""
-        of_row = rows // _BLOCK
-        first = int(of_row[0]) if len(rows) else 0
-        if (of_row == first).all():  # nearly always
+        numbers = rows.tolist()
+        first, last = min(numbers, default=0) // _BLOCK, max(numbers, default=0) // _BLOCK
+        if first == last:  # nearly always
             inside: np.ndarray = _windows_of(self, first)[rows - first * _BLOCK]
             return inside
+        of_row = rows // _BLOCK
         blocks = np.unique(of_row)
         table = np.concatenate([_windows_of(self, block) for block in blocks.tolist()])
         found: np.ndarray = table[np.searchsorted(blocks, of_row) * _BLOCK + rows % _BLOCK]
@@ -202,6 +205,19 @@ class _Order:
         """Return where each row begins in the stream, int64 [rows]."""
         return self.windows(rows) * self.length
 
+    def tokens(self, rows: np.ndarray) -> torch.Tensor:
+        """Read the ids of rows: int64 [rows, L + 1]."""
+        return torch.from_numpy(self.store.read(self.starts(rows), self.length + 1))
+
+    def documents(self, rows: np.ndarray) -> torch.Tensor:
+        """Read which document of its row each id belongs to: int32 [rows, L + 1]."""
+        return torch.from_numpy(self.store.ordinals(self.starts(rows), self.length + 1))
+
+
+@lru_cache(maxsize=256)
+def _order(store: Store, length: int, shuffled: str | None, seed: int) -> _Order:
+    return _Order(store, length, shuffled, seed)
+
 
 @lru_cache(maxsize=256)
 def _windows_of(order: _Order, block: int) -> np.ndarray:
@@ -209,25 +225,3 @@ def _windows_of(order: _Order, block: int) -> np.ndarray:
     n = -(-(len(order.store.tokens) - 1) // order.length)
     rows = np.arange(block * _BLOCK, (block + 1) * _BLOCK, dtype=np.int64)
     return shuffled(rows, n, order.seed, order.shuffled)
-
-
-@dataclass(frozen=True)
-class _Tokens:
-    """Reads the ids of rows: int64 [n, L + 1]."""
-
-    order: _Order
-
-    def __call__(self, rows: np.ndarray) -> torch.Tensor:
-        order = self.order
-        return torch.from_numpy(order.store.read(order.starts(rows), order.length + 1))
-
-
-@dataclass(frozen=True)
-class _Documents:
-    """Reads which document of its row each id belongs to: int32 [n, L + 1]."""
-
-    order: _Order
-
-    def __call__(self, rows: np.ndarray) -> torch.Tensor:
-        order = self.order
-        return torch.from_numpy(order.store.ordinals(order.starts(rows), order.length + 1))

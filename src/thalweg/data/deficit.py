@@ -18,6 +18,8 @@ integral. The bound is that of the cup game with the fullest cup emptied.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import inf
+from operator import add
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -92,7 +94,7 @@ def share_rows(
     if shut:
         flow = _open_only(weights, left, sizes, debt)
     while len(order) < rows:
-        debt = [one + more for one, more in zip(debt, flow, strict=True)]
+        debt = list(map(add, debt, flow))
         best = debt.index(max(debt))
         if sizes[best] > 1:
             best = _fitting(debt, flow, sizes, rows - len(order), best)
@@ -119,18 +121,22 @@ def check_weights(weights: np.ndarray, names: tuple[str, ...]) -> None:
     if np.any(bad):
         place = int(np.flatnonzero(np.atleast_1d(bad))[0])
         shown = weights.reshape(len(names), -1)[:, place].tolist()
-        raise DialError(
-            f"weights {dict(zip(names, shown, strict=True))}"
-            + (f" at planned step {place}" if weights.ndim > 1 else ""),
-            expected="numbers that are finite and >= 0, at least one above 0",
-            where="Mixture.weights",
-            write="{" + ", ".join(f"'{name}': 1.0" for name in names) + "}",
-        )
+        raise _bad(names, shown, f" at planned step {place}" if weights.ndim > 1 else "")
+
+
+def _bad(names: Sequence[str], weights: Sequence[float], when: str = "") -> DialError:
+    return DialError(
+        f"weights {dict(zip(names, weights, strict=True))}{when}",
+        expected="numbers that are finite and >= 0, at least one above 0",
+        where="Mixture.weights",
+        write="{" + ", ".join(f"'{name}': 1.0" for name in names) + "}",
+    )
 
 
 @lru_cache(maxsize=4096)
 def _units(weights: tuple[float, ...], names: tuple[str, ...]) -> np.ndarray:
-    check_weights(np.array(weights, float), names)
+    if not all(0 <= weight < inf for weight in weights) or not any(weights):
+        raise _bad(names, [float(weight) for weight in weights])
     largest = max(weights)
     scaled = [weight / largest for weight in weights]
     total = sum(scaled)
@@ -141,7 +147,7 @@ def _units(weights: tuple[float, ...], names: tuple[str, ...]) -> np.ndarray:
     for turn in range(UNIT - sum(whole)):
         whole[by_rest[turn % len(by_rest)]] += 1
     out = np.array(whole, np.int64)
-    out.flags.writeable = False
+    out.setflags(write=False)
     return out
 
 

@@ -13,6 +13,7 @@ from math import gcd, inf
 from typing import Any
 
 import numpy as np
+import torch
 
 from thalweg.core.batch import Batch
 from thalweg.core.join import Joined, check_columns, filled, joined
@@ -139,15 +140,22 @@ class Mixture:
             DataError: Every source with weight has given all its epochs.
         """
         order, counts, after = self._decide(state, ctx)
-        states, batches, first = dict(state["sources"]), [], 0
+        states, batches, firsts, first = dict(state["sources"]), [], [], 0
         for (key, source), count in zip(self.sources.items(), counts, strict=True):
             if count:
                 batch, states[key] = source.next(states[key], replace(ctx, rows=count))
-                batches.append(batch.plus({"source": batch["source"] + first}) if first else batch)
+                batches.append(batch)
+                firsts.append(first)
             first += len(source.names)
-        whole = filled(joined(batches) if len(batches) > 1 else batches[0], self.makes)
-        if [batch.rows for batch in batches] == [count for count in counts if count]:
-            whole = whole.take(np.argsort(np.argsort(order, kind="stable"), kind="stable"))
+        whole = joined(batches) if len(batches) > 1 else batches[0]
+        if len(batches) < len(self.sources):
+            whole = filled(whole, self.makes)  # columns of sources that gave no row
+        rows = [batch.rows for batch in batches]
+        if firsts != [0]:
+            number = [n for n, count in zip(firsts, rows, strict=True) for _ in range(count)]
+            whole = whole.plus({"source": whole["source"] + torch.from_numpy(np.array(number))})
+        if rows == [count for count in counts if count]:
+            whole = whole.take(order.argsort(kind="stable").argsort(kind="stable"))
         return whole, {**after, "sources": states}
 
     def _decide(self, state: State, ctx: Context) -> tuple[np.ndarray, list[int], State]:

@@ -89,10 +89,10 @@ class Store:
 
     def read(self, start: np.ndarray, length: int) -> np.ndarray:
         """Return int64 [n, length]: the ids from each start on; past the end, the end-of-text."""
-        where = np.asarray(start, np.int64)[:, None] + np.arange(length)
-        out: np.ndarray = self.tokens[np.minimum(where, len(self.tokens) - 1)].astype(np.int64)
-        if len(where) and int(where[:, -1].max()) >= len(self.tokens):
-            out[where >= len(self.tokens)] = self.end_id
+        out = np.full((len(start), length), self.end_id, np.int64)
+        for row, first in zip(out, start.tolist(), strict=True):  # a copy each: no index an id
+            ids = self.tokens[first : first + length]
+            row[: len(ids)] = ids
         return out
 
     def ordinals(self, start: np.ndarray, length: int) -> np.ndarray:
@@ -100,15 +100,13 @@ class Store:
 
         What lies past the end of the stream counts as one more document.
         """
-        starts = np.asarray(start, np.int64)
-        first = np.searchsorted(self.documents, starts, side="right")
-        last = np.searchsorted(self.documents, starts + length, side="left")
-        counts = last - first  # documents that begin in a row
-        row = np.repeat(np.arange(len(starts)), counts)
-        number = np.arange(len(row)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
-        marks = np.zeros((len(starts), length), np.int32)
-        marks[row, self.documents[number] - starts[row]] = 1
-        return np.cumsum(marks, axis=1, dtype=np.int32)
+        last = self.documents.searchsorted(start + length)
+        counts = last - self.documents.searchsorted(start, side="right")  # begin in each row
+        row = np.arange(len(start)).repeat(counts)
+        number = np.arange(len(row)) + (last - counts.cumsum()).repeat(counts)
+        marks = np.zeros((len(start), length), np.int32)
+        marks[row, self.documents[number] - start[row]] = 1
+        return marks.cumsum(axis=1, dtype=np.int32)
 
 
 def open_store(path: str | Path) -> Store:
@@ -123,7 +121,7 @@ def open_store(path: str | Path) -> Store:
     """
     place = os.fspath(path)
     try:
-        changed = os.stat(os.path.join(place, "store.json")).st_mtime_ns
+        changed = os.stat(f"{place}/store.json").st_mtime_ns
     except OSError:  # not a folder of ours: a file, or nothing
         place = os.path.expanduser(place)
         index = Path(place, "store.json") if os.path.isdir(place) else Path(place)

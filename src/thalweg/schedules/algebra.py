@@ -61,7 +61,7 @@ class Then(Schedule[Piece]):
         length = self.after.of(time)
         return by_piece(
             time,
-            np.less(time.step, length),
+            time.step < length,
             lambda moments: self.first(moments.within(length)),
             lambda moments: self.second(since(moments, length)),
         )

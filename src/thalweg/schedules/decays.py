@@ -113,13 +113,13 @@ class InverseSqrtDecay(Schedule[Value]):
         """Return the value at `time`."""
         u = progress(time, self.over)
         # h(u) / h(1) with numerators made rational: h itself cancels for a small alpha.
-        done = u * _slope(self.alpha * u) / _slope(np.asarray(float(self.alpha)))
+        done = u * _slope(self.alpha * u) / _slope(self.alpha)
         return like(time, np.where(u >= 1.0, self.end, self.start + (self.end - self.start) * done))
 
 
-def _slope(x: np.ndarray) -> np.ndarray:
+def _slope(x: Value) -> Value:
     """Return -(1 / sqrt(1 + x) - 1) / x without cancellation."""
-    root = np.sqrt(1.0 + x)
+    root: Value = np.sqrt(1.0 + x)
     return 1.0 / (root * (1.0 + root))
 
 

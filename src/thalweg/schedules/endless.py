@@ -165,7 +165,7 @@ class Infinite(Schedule[Value]):
         refuse_too_long(self, "annealing up to the end", start + length, time)
         value = by_piece(
             time,
-            np.less(time.step, start),
+            time.step < start,
             self._trunk,
             partial(self._annealed, start, length),
         )

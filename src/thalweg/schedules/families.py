@@ -7,6 +7,7 @@ moves nothing. They differ by at most one step.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class Warmup(Schedule[Value]):
         refuse_too_long(self, "warmup", length, time)
         value = by_piece(
             time,
-            np.less(time.step, length),
+            time.step < length,
             lambda moments: rise(moments, length) * self._first(moments, length),
             lambda moments: number_at(self.schedule, since(moments, length), "Warmup"),
         )
@@ -128,19 +129,20 @@ class Wsd(Schedule[Value]):
             DialError: Warmup and decay do not fit into the phase, or it has no end to decay at.
         """
         warm, fall = lengths(self, "warmup and decay", (self.warmup, self.decay), time)
-        peak = like(time, np.asarray(self.peak * rise(time, warm)))
         if fall == 0:
-            return peak
+            return self._risen(warm, time)
         start = time.horizon - fall
-        scale = by_piece(
-            time,
-            np.less(time.step, start),
-            lambda moments: like(moments, np.asarray(1.0)),
-            lambda moments: number_at(self.shape, since(moments, start), "Wsd.shape"),
+        value = by_piece(
+            time, time.step < start, partial(self._risen, warm), partial(self._decaying, start)
         )
-        # Inside the decay the warmup is over, so `peak` is the peak itself.
-        late = np.asarray(self.floor + (self.peak - self.floor) * np.asarray(scale, np.float64))
-        return like(time, np.where(np.less(time.step, start), peak, late))
+        return value  # type: ignore[return-value]  # both pieces are numbers
+
+    def _risen(self, length: int, time: Time) -> Value:
+        return like(time, np.asarray(self.peak * rise(time, length)))
+
+    def _decaying(self, start: int, time: Time) -> Value:
+        scale = number_at(self.shape, since(time, start), "Wsd.shape")
+        return like(time, np.asarray(self.floor + (self.peak - self.floor) * scale))
 
 
 def _start(time: Time) -> int:

@@ -310,10 +310,10 @@ class Blend(Schedule[Mapping[str, Value]]):
         return {key: like(time, _between(self.end[key], a, u)) for key, a in self.start.items()}
 
 
-def _between(there: float, here: float, weight: np.ndarray) -> np.ndarray:
+def _between(there: float, here: float, weight: Value) -> Value:
     """Return weight there + (1 - weight) here: exact at both ends, and where both are equal."""
     if there == here:
-        return np.full_like(weight, here)
+        return here
     return weight * there + (1.0 - weight) * here
 
 
