@@ -25,6 +25,16 @@ class Node:
     table: dict = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Doubled:
+    number: object
+    twice: object = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.number, float):
+            object.__setattr__(self, "twice", 2 * self.number)
+
+
 LEAVES = st.one_of(
     st.integers(-9, 9), st.floats(-9, 9), st.booleans(), st.text("abc", max_size=3), st.none()
 )
@@ -100,6 +110,10 @@ def test_schedules_inside_mappings_tuples_and_other_schedules_are_frozen():
     assert frozen.number == pytest.approx(1.0)
     assert frozen.many[0] == pytest.approx(0.5)
     assert frozen.table["a"] == pytest.approx(2.0)
+
+
+def test_a_part_that_makes_a_field_itself_makes_it_again_when_it_is_frozen():
+    assert at(Doubled(Linear(1.0, 0.0)), Time(5, 10)).twice == 1.0
 
 
 def test_a_schedule_of_a_mapping_freezes_to_plain_numbers():

@@ -230,7 +230,7 @@ def differences(first: Any, second: Any, path: str = "") -> list[tuple[str, Any,
 
 @lru_cache(maxsize=1024)
 def _field_names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+    return tuple(field.name for field in fields(kind) if field.init)
 
 
 def _is_node(value: Any) -> bool:
