@@ -2,11 +2,12 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 
-from thalweg.report import compare, read_run, text_table
+from thalweg.report import compare, read_run, text_table, write_report
 from thalweg.report.solved import solving
 
 
@@ -41,3 +42,13 @@ def test_a_comparison_has_columns_of_answers_only_where_some_were_judged(tmp_pat
     assert table[3].split()[-1] == "0.5000"
     assert "25.0 %" in table[3]
     assert math.isnan(solving(plain.history).end)
+
+
+def test_the_page_marks_the_most_solved_not_the_lowest_loss_of_a_policy(tmp_path):
+    ends = {"a": (0.25, -0.5), "b": (0.75, 0.1)}
+    runs = [
+        run(tmp_path / name, [{"phase": "rl", "pass@1": solved, "loss": loss, "reward": solved}])
+        for name, (solved, loss) in ends.items()
+    ]
+    page = write_report(runs, tmp_path / "page.html").read_text()
+    assert re.findall(r'class="best">([^<]*)', page) == ["75.0 %"]

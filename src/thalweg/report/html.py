@@ -271,7 +271,10 @@ def _work(flops: float) -> str:
 
 def _table(comparison: Comparison) -> list[dict[str, object]]:
     summaries = comparison.summaries
-    best = _best([s.heldout for s in summaries]), _best([s.loss for s in summaries])
+    heldout, loss = _best([s.heldout for s in summaries]), _best([s.loss for s in summaries])
+    solved = -_best([-s.solved for s in summaries])
+    if any(math.isfinite(s.reward) for s in summaries):
+        loss = math.nan  # that of a policy on its own answers does not say how good it is
     rows = []
     for index, one in enumerate(summaries):
         rows.append(
@@ -281,10 +284,10 @@ def _table(comparison: Comparison) -> list[dict[str, object]]:
                 "seed": MISSING if one.seed is None else one.seed,
                 "heldout": number_text(one.heldout),
                 "heldout_gap": _gap(one.heldout, summaries[0].heldout, index),
-                "heldout_best": one.heldout == best[0],
+                "heldout_best": one.heldout == heldout,
                 "loss": number_text(one.loss),
                 "loss_gap": _gap(one.loss, summaries[0].loss, index),
-                "loss_best": one.loss == best[1],
+                "loss_best": one.loss == loss,
                 "perplexity": number_text(one.perplexity, 2),
                 "steps": f"{one.steps:,}",
                 "tokens": count_text(one.tokens),
@@ -294,6 +297,7 @@ def _table(comparison: Comparison) -> list[dict[str, object]]:
                 "memory": bytes_text(one.memory_bytes),
                 "parameters": count_text(one.parameters),
                 "solved": percent_text(one.solved),
+                "solved_best": one.solved == solved,
                 "reward": number_text(one.reward, 3),
             }
         )
