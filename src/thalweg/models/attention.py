@@ -30,6 +30,8 @@ Documents: TypeAlias = "torch.Tensor | BlockMask | Shared | None"
 """The document column int32 [R, T], what `documents_for` made of it, groups of rows that begin
 alike, or None for one a row."""
 
+_LOG2E = math.log2(math.e)
+
 _SHORT, _WIDE_SHORT = 2048, 1023
 """Longest row for which plain matmuls beat the fused CPU kernel, in two bytes and in four; measured
 at heads of 32 and 64."""
@@ -223,13 +225,13 @@ def _parts(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a softmax as parts, in the dtype of the scores, and their total [..., 1], wider.
 
     Shares that add up to 1, which torch has one kernel for; or, in a compiled model, exponentials,
-    which spares it to write them in four bytes, to be divided.
+    which spares it to write them in four bytes, to be divided. exp2 is the faster one.
     """
     dtype = torch.promote_types(scores.dtype, torch.float32)
     if not torch.compiler.is_compiling():
         return scores.softmax(-1), scores.new_ones((1,) * scores.ndim, dtype=dtype)
     wide = scores.to(dtype)
-    part = (wide - wide.amax(-1, keepdim=True)).exp().to(scores.dtype)
+    part = ((wide - wide.amax(-1, keepdim=True)) * _LOG2E).exp2().to(scores.dtype)
     return part, part.sum(-1, keepdim=True, dtype=dtype)
 
 
