@@ -358,9 +358,8 @@ class Learner:
 def _compiled(module: nn.Module) -> Any:
     """Return the module through torch.compile.
 
-    torch gives up compiling, saying so once, when a function has been compiled eight times; the
-    models of a run are often of one class, and each is called in two or three ways and shapes.
-    Whole numbers that a model is called with are lengths, which it compiles one by one.
+    torch gives up compiling when a function has been compiled eight times; the models of a run are
+    often of one class, each called in a few ways. Whole numbers are lengths: each is compiled.
     """
     limits: Any = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, 64)

@@ -6,7 +6,7 @@ rl    source  Rollouts of the same task
       do      what the algorithm puts before Learn, Learn(policy, ...), Copy(policy, actor, every)
 
 The first phase ends when the model solves `start` of the problems kept for measuring, so that
-there is something to reinforce and something to gain. With its defaults it takes a model of 0.1M
+there is something to reinforce and something to gain. With its defaults it takes a model of 0.2M
 parameters through the addition of two digits in minutes on two cores.
 """
 
