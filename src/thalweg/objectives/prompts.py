@@ -88,7 +88,7 @@ def _before_weights(batch: Batch, targets: int) -> int:
     """Return how many targets at the beginning have no weight in any row."""
     weighed_T = torch.zeros(targets, dtype=torch.bool)
     for name in batch:
-        if is_weight(name) and batch[name].dim() == 2:
+        if is_weight(name) and batch[name].shape[1:] == (targets,):
             weighed_T = weighed_T | (batch[name] != 0).any(0).cpu()
     return int((~weighed_T).cumprod(0).sum())
 
