@@ -33,6 +33,12 @@ class Half:
         return {}
 
 
+class Promised(Half):
+    """A source that says it has a `next`, and has none."""
+
+    next: object
+
+
 @dataclass(frozen=True)
 class Bare(Half):
     """A source that gives the columns alone."""
@@ -83,6 +89,7 @@ class Constant(Plain):
     ("changes", "text"),
     [
         ({"source": Half()}, "Half without next"),
+        ({"source": Promised()}, "Promised without next"),
         ({"source": Lines}, "the class Lines"),
         ({"do": LEARN}, "a Learn"),
         ({"do": (SGD(0.1),)}, "SGD without name, needs, makes, __call__"),

@@ -1,7 +1,6 @@
 """Whether parts have what their kind asks for: the first thing that is looked at of a recipe."""
 
 from functools import lru_cache
-from inspect import get_annotations
 from typing import TYPE_CHECKING
 
 from thalweg.core.protocols import Controller, ModelSpec, Monitor, Move, Source
@@ -10,7 +9,7 @@ from thalweg.errors import RecipeError
 if TYPE_CHECKING:
     from thalweg.core.recipe import Recipe
 
-__all__ = ["check_form", "check_part", "members_of"]
+__all__ = ["check_form", "check_part"]
 
 
 def check_form(recipe: "Recipe") -> None:
@@ -46,9 +45,8 @@ def check_part(part: object, kind: type, where: str) -> None:
         RecipeError: As above.
     """
     own: type = type(part)
-    members, held = members_of(own), getattr(part, "__dict__", {})
-    wanted = _wanted(kind)
-    lacking = [name for name in wanted if name not in members and name not in held]
+    wanted, has = _wanted(kind), _members(own) | getattr(part, "__dict__", {}).keys()
+    lacking = [name for name in wanted if name not in has]
     title = part.__name__ if isinstance(part, type) else own.__name__
     if isinstance(part, type):
         given, write = f"the class {title}", f"{title}(...)"
@@ -63,16 +61,15 @@ def check_part(part: object, kind: type, where: str) -> None:
 
 
 @lru_cache(maxsize=1024)
-def members_of(kind: type) -> frozenset[str]:
-    """Return the names that a class gives its instances: attributes, properties, fields."""
-    names = (name for one in kind.__mro__ for name in (*vars(one), *get_annotations(one)))
-    return frozenset(names)
+def _members(kind: type) -> frozenset[str]:
+    """Return the names of what a class and those it comes from define."""
+    return frozenset(name for one in kind.__mro__ for name in vars(one))
 
 
 @lru_cache(maxsize=64)
 def _wanted(kind: type) -> tuple[str, ...]:
     """Return the members of a protocol in its order."""
-    named = dict.fromkeys((*get_annotations(kind), *vars(kind)))
+    named = dict.fromkeys((*getattr(kind, "__annotations__", ()), *vars(kind)))
     return tuple(name for name in named if name == "__call__" or not name.startswith("_"))
 
 

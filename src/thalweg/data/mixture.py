@@ -147,13 +147,11 @@ class Mixture:
                 batches.append(batch)
                 firsts.append(first)
             first += len(source.names)
-        whole = joined(batches) if len(batches) > 1 else batches[0]
-        if len(batches) < len(self.sources):
-            whole = filled(whole, self.makes)  # columns of sources that gave no row
+        whole = filled(joined(batches) if len(batches) > 1 else batches[0], self.makes)
         rows = [batch.rows for batch in batches]
-        if firsts != [0]:
-            number = [n for n, count in zip(firsts, rows, strict=True) for _ in range(count)]
-            whole = whole.plus({"source": whole["source"] + torch.from_numpy(np.array(number))})
+        if any(firsts):
+            first_of_row = torch.from_numpy(np.repeat(firsts, rows))
+            whole = whole.plus({"source": whole["source"] + first_of_row})
         if rows == [count for count in counts if count]:
             whole = whole.take(order.argsort(kind="stable").argsort(kind="stable"))
         return whole, {**after, "sources": states}

@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from thalweg.core.batch import Batch
-from thalweg.core.form import members_of
 from thalweg.core.protocols import Context, Source, State
 from thalweg.errors import DataError, DialError, StateError
 
@@ -16,7 +15,6 @@ __all__ = [
     "Limited",
     "Overlong",
     "Sizes",
-    "Whole",
     "block_of",
     "check_epochs",
     "check_fingerprint",
@@ -57,25 +55,16 @@ class Limited(Protocol):
         ...
 
 
-@runtime_checkable
-class Whole(Protocol):
-    """A source that gives rows in whole blocks only, such as groups of answers to one prompt."""
-
-    @property
-    def block(self) -> int:
-        """Return how many rows it must be asked for, or a multiple of them."""
-        ...
-
-
 def block_of(source: Source) -> int:
-    """Return the rows of a block: 1 for a source that gives any number."""
-    return source.block if _is_whole(source) else 1
+    """Return how many rows a source must be asked for, or a multiple: its `block`, or any number.
+
+    Some give rows in whole blocks only, such as groups of answers to one prompt.
+    """
+    block: int = getattr(source, "block", 1)
+    return block
 
 
 class _LimitedSource(Limited, Source, Protocol): ...
-
-
-class _WholeSource(Whole, Source, Protocol): ...
 
 
 def is_limited(source: Source) -> TypeGuard[_LimitedSource]:
@@ -214,11 +203,6 @@ def spent(name: str, max_epochs: float | None, store: str) -> DataError:
         where=store,
         write="fewer steps or rows, a larger max_epochs, max_epochs=None, or more data",
     )
-
-
-def _is_whole(source: Source) -> TypeGuard[_WholeSource]:
-    """Return whether a source has a block; cheaper than the protocol, which is asked each step."""
-    return "block" in members_of(type(source))
 
 
 @lru_cache(maxsize=256)

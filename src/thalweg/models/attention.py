@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from thalweg.models.pointwise import LOG2E
 from thalweg.models.shared import Shared
 
 __all__ = ["Documents", "attention", "documents_for", "look"]
@@ -29,8 +30,6 @@ __all__ = ["Documents", "attention", "documents_for", "look"]
 Documents: TypeAlias = "torch.Tensor | BlockMask | Shared | None"
 """The document column int32 [R, T], what `documents_for` made of it, groups of rows that begin
 alike, or None for one a row."""
-
-_LOG2E = math.log2(math.e)
 
 _SHORT, _WIDE_SHORT = 2048, 1023
 """Longest row for which plain matmuls beat the fused CPU kernel, in two bytes and in four; measured
@@ -88,8 +87,7 @@ def attention(
     """
     each = q_RHTd.shape[1] // k_RGTd.shape[1]
     if isinstance(document, Shared):
-        k, v = _repeated(k_RGTd, each), _repeated(v_RGTd, each)
-        return document.attend(attention, q_RHTd, k, v)
+        return _of_groups(q_RHTd, _repeated(k_RGTd, each), _repeated(v_RGTd, each), document)
     if isinstance(document, BlockMask):
         seen = flex_attention(q_RHTd, k_RGTd, v_RGTd, block_mask=document, enable_gqa=each > 1)
         assert isinstance(seen, torch.Tensor)
@@ -127,6 +125,17 @@ def look(
     scores_SGJC = (q_SGJd @ k_SGCd.transpose(-1, -2)).masked_fill(hidden, -torch.inf)
     seen: torch.Tensor = scores_SGJC.softmax(-1) @ v_SGCe
     return seen.view(slots, heads, 1, -1)
+
+
+def _of_groups(
+    q_RHWd: torch.Tensor, k_RHWd: torch.Tensor, v_RHWd: torch.Tensor, shared: Shared
+) -> torch.Tensor:
+    """Attention of packed groups: a prefix looks at itself, the rest of a row at both."""
+    first = attention(*(x[:, :, : shared.prefix] for x in (q_RHWd, k_RHWd, v_RHWd)))
+    q = shared.parted(q_RHWd, 2)[1].flatten(1, 2)
+    k, v = (torch.cat(shared.parted(x, 2), 3).flatten(1, 2) for x in (k_RHWd, v_RHWd))
+    rest = torch.unflatten(attention(q, k, v), 1, (-1, shared.rows)).flatten(2, 3)
+    return torch.cat([first, rest], 2)
 
 
 def _repeated(heads_RGTd: torch.Tensor, each: int) -> torch.Tensor:
@@ -231,7 +240,7 @@ def _parts(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if not torch.compiler.is_compiling():
         return scores.softmax(-1), scores.new_ones((1,) * scores.ndim, dtype=dtype)
     wide = scores.to(dtype)
-    part = ((wide - wide.amax(-1, keepdim=True)) * _LOG2E).exp2().to(scores.dtype)
+    part = ((wide - wide.amax(-1, keepdim=True)) * LOG2E).exp2().to(scores.dtype)
     return part, part.sum(-1, keepdim=True, dtype=dtype)
 
 

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-__all__ = ["rms_norm", "rotate", "squared_relu", "swiglu"]
+__all__ = ["LOG2E", "rms_norm", "rotate", "squared_relu", "swiglu"]
 
 # R rows, T positions, H heads, D width, d width of a head, h half of d, I inner width of the gate.
 
-_LOG2E = math.log2(math.e)
+LOG2E = math.log2(math.e)
+"""What exp takes to become exp2."""
 
 
 def rms_norm(x_RTD: torch.Tensor, gain_D: torch.Tensor, eps: float) -> torch.Tensor:
@@ -93,7 +94,7 @@ class _Rotate(torch.autograd.Function):
 
 
 def _sigmoid(x: torch.Tensor) -> torch.Tensor:
-    return 1.0 / (1.0 + torch.exp2(x * -_LOG2E))
+    return 1.0 / (1.0 + torch.exp2(x * -LOG2E))
 
 
 class _SwiGlu(torch.autograd.Function):

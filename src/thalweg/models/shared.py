@@ -9,15 +9,13 @@ layer but attention works on single tokens and need not know; a token's position
 its own row. The prompt's gradient is that of all its rows, added up where they part.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
 __all__ = ["Shared"]
 
-# R rows in G groups of n, T positions of a row, p of them shared, W positions of a packed group,
-# H heads, d width of a head.
+# R rows in G groups of n, T positions of a row, p of them shared, W positions of a packed group.
 
 
 class Shared(NamedTuple):
@@ -41,7 +39,7 @@ class Shared(NamedTuple):
 
     def spread(self, values_GW: torch.Tensor) -> torch.Tensor:
         """Return [R, T]: the inverse of `packed`."""
-        first, rest = self._parted(values_GW, 1)
+        first, rest = self.parted(values_GW, 1)
         return torch.cat([first, rest], 2).flatten(0, 1)
 
     def places(self, length: int, device: torch.device) -> torch.Tensor:
@@ -53,29 +51,7 @@ class Shared(NamedTuple):
         """Return T, for packed groups of `width` tokens."""
         return self.prefix + (width - self.prefix) // self.rows
 
-    def attend(
-        self,
-        attention: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
-        q_GHWd: torch.Tensor,
-        k_GHWd: torch.Tensor,
-        v_GHWd: torch.Tensor,
-    ) -> torch.Tensor:
-        """Return the attention [G, H, W, d] of packed groups.
-
-        Args:
-            attention: Causal, of [R, H, t, d] on [R, H, T, d]; queries are the last t positions.
-            q_GHWd: Queries.
-            k_GHWd: Keys, as many heads.
-            v_GHWd: Values, likewise, of any width.
-        """
-        p, heads = self.prefix, q_GHWd.shape[1]
-        first = attention(q_GHWd[:, :, :p], k_GHWd[:, :, :p], v_GHWd[:, :, :p])
-        q = torch.unflatten(q_GHWd[:, :, p:], 2, (self.rows, -1)).flatten(1, 2)
-        k, v = (torch.cat(self._parted(x, 2), 3).flatten(1, 2) for x in (k_GHWd, v_GHWd))
-        rest = torch.unflatten(attention(q, k, v), 1, (heads, self.rows)).flatten(2, 3)
-        return torch.cat([first, rest], 2)
-
-    def _parted(self, values: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def parted(self, values: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return prefixes [..., n, p, ...] and rests [..., n, T - p, ...] of [..., W, ...]."""
         sizes = [self.prefix, values.shape[axis] - self.prefix]
         first, rest = torch.split(values, sizes, axis)
