@@ -69,7 +69,7 @@ def test_counts_follow_the_integral_of_ramped_weights(
     for step, rows in enumerate(batches):
         weights = units((first + (last - first) * step / (len(batches) - 1)).tolist())
         for _ in range(rows):  # row by row, to look at every moment
-            order, owed = share_rows(weights, owed, 1, [9] * count)
+            order, _, owed = share_rows(weights, owed, 1, [9] * count)
             given_rows[order[0]] += 1
             target = [t + int(w) for t, w in zip(target, weights, strict=True)]
             gaps = [t / UNIT - g for t, g in zip(target, given_rows, strict=True)]
@@ -95,7 +95,7 @@ def test_the_bound_for_weights_that_react_to_every_row_is_reached():
     owed, closed = [0] * 4, set[int]()
     for _ in range(3):  # weight only for those not served yet: 1/4 + 1/3 + 1/2 - ... = H_4 - 1
         weights = units([0.0 if s in closed else 1.0 for s in range(4)])
-        order, owed = share_rows(weights, owed, 1, [9] * 4)
+        order, _, owed = share_rows(weights, owed, 1, [9] * 4)
         closed.add(int(order[0]))
     assert max(owed) / UNIT == pytest.approx(1 / 4 + 1 / 3 + 1 / 2, abs=1e-6)
 
@@ -105,8 +105,9 @@ def test_the_size_of_batches_does_not_change_the_sequence():
     whole = share_rows(weights, [0] * 3, 60, [99] * 3).order.tolist()
     owed, parts = [0] * 3, []
     for rows in (1, 2, 7, 20, 30):
-        order, owed = share_rows(weights, owed, rows, [99] * 3)
+        order, counts, owed = share_rows(weights, owed, rows, [99] * 3)
         parts += order.tolist()
+        assert counts == np.bincount(order, minlength=3).tolist()
     assert parts == whole
 
 
@@ -268,7 +269,8 @@ def test_a_source_smaller_than_a_row_is_refused(stores: list[str], tmp_path: Pat
 
 
 def test_whole_groups_come_a_group_at_a_time():
-    order, owed = share_rows(units([1, 1]), [0, 0], 12, [99, 99], [1, 4])
+    order, counts, owed = share_rows(units([1, 1]), [0, 0], 12, [99, 99], [1, 4])
+    assert counts == [8, 4]
     assert order.tolist() == [0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0]  # a second group does not fit
     assert owed == [-2 * UNIT, 2 * UNIT]
     assert share_rows(units([1, 1]), owed, 4, [99, 99], [1, 4]).order.tolist() == [1, 1, 1, 1]
@@ -284,7 +286,7 @@ def test_no_source_of_groups_gets_a_group_too_many(weights, batches, group):
     exact, total, counts = units(weights), 0, np.zeros(len(weights))
     owed, blocks = [0] * len(weights), [1, *[group] * (len(weights) - 1)]
     for rows in batches:
-        order, owed = share_rows(exact, owed, rows, [999] * len(weights), blocks)
+        order, _, owed = share_rows(exact, owed, rows, [999] * len(weights), blocks)
         for source, block in enumerate(blocks):
             places = np.flatnonzero(order == source)
             assert len(places) % block == 0

@@ -138,12 +138,11 @@ class Lazy:
             return self.readers[0](self.address)
         by_reader = self.which.argsort(kind="stable")
         address = self.address[by_reader]
-        numbers = np.arange(len(self.readers))
-        ends = self.which[by_reader].searchsorted(numbers, side="right").tolist()
+        ends = np.bincount(self.which, minlength=len(self.readers)).cumsum().tolist()
         spans = zip(self.readers, [0, *ends[:-1]], ends, strict=True)
         parts = [read(address[start:end]) for read, start, end in spans if start < end]
         values = torch.cat(parts or [self.readers[0](address)])
-        return _rows_at(values, by_reader.argsort(kind="stable"))
+        return _rows_at(values, torch.from_numpy(by_reader.argsort(kind="stable")))
 
     @staticmethod
     def cat(columns: Sequence["Lazy"]) -> "Lazy":
@@ -226,12 +225,12 @@ class Batch(Mapping[str, torch.Tensor]):
     def take(self, index: Sequence[int] | np.ndarray | torch.Tensor) -> "Batch":
         """Return the rows at `index`, in that order. Lazy columns stay unread."""
         rows = np.asarray(index, np.int64)
-        return Batch(
-            {
-                name: column.take(rows) if isinstance(column, Lazy) else _rows_at(column, rows)
-                for name, column in self._columns.items()
-            }
-        )
+        same = torch.from_numpy(rows)
+        taken = {
+            name: column.take(rows) if isinstance(column, Lazy) else _rows_at(column, same)
+            for name, column in self._columns.items()
+        }
+        return _of_rows(taken, len(rows))
 
     def split(self, rows: int) -> list["Batch"]:
         """Return consecutive batches of at most `rows` rows."""
@@ -240,15 +239,19 @@ class Batch(Mapping[str, torch.Tensor]):
 
     def plus(self, columns: Mapping[str, Column]) -> "Batch":
         """Return the batch with these columns added or replaced."""
-        return Batch({**self._columns, **columns})
+        together = {**self._columns, **columns}
+        if all(_rows(column) == self.rows for column in columns.values()):
+            return _of_rows(together, self.rows)
+        return Batch(together)
 
     def loaded(self, device: torch.device | None = None) -> "Batch":
         """Return the batch with every lazy column read, on `device` if one is given."""
-        values = {name: self[name] for name in self._columns}
-        for name, value in values.items():
-            if device is not None and value.device != device:
-                values[name] = value.to(device, non_blocking=True)
-        return Batch(values)
+        values: dict[str, Column] = {}
+        for name in self._columns:
+            value = self[name]
+            moves = device is not None and value.device != device
+            values[name] = value.to(device, non_blocking=True) if moves else value
+        return _of_rows(values, self.rows)
 
     @staticmethod
     def cat(batches: Sequence["Batch"]) -> "Batch":
@@ -266,7 +269,8 @@ class Batch(Mapping[str, torch.Tensor]):
                     where="Batch.cat",
                     write="core.join.joined, which fills what is missing",
                 )
-        return Batch({name: _cat([batch._columns[name] for batch in batches]) for name in names})
+        joined = {name: _cat([batch._columns[name] for batch in batches]) for name in names}
+        return _of_rows(joined, sum(batch.rows for batch in batches))
 
 
 _OF_PAIRS = ("chosen", "rejected", "chosen_weight", "rejected_weight")
@@ -339,9 +343,16 @@ def _rows(column: Column) -> int:
     return len(column.address) if isinstance(column, Lazy) else column.shape[0]
 
 
-def _rows_at(column: torch.Tensor, index: np.ndarray) -> torch.Tensor:
+def _of_rows(columns: dict[str, Column], rows: int) -> Batch:
+    """Return a batch of columns that are known to have so many rows, without asking each."""
+    batch = Batch.__new__(Batch)
+    batch._columns, batch.rows = columns, rows
+    return batch
+
+
+def _rows_at(column: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Return the rows at `index`, int64 [n]; takes less than `column[index]`."""
-    return column.index_select(0, torch.from_numpy(index).to(column.device))
+    return column.index_select(0, index if column.is_cpu else index.to(column.device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,7 +362,7 @@ class _Held:
     values: torch.Tensor
 
     def __call__(self, address: np.ndarray) -> torch.Tensor:
-        return _rows_at(self.values, address)
+        return _rows_at(self.values, torch.from_numpy(address))
 
 
 def _cat(columns: Sequence[Column]) -> Column:

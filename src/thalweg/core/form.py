@@ -45,8 +45,8 @@ def check_part(part: object, kind: type, where: str) -> None:
         RecipeError: As above.
     """
     own: type = type(part)
-    wanted, has = _wanted(kind), _members(own) | getattr(part, "__dict__", {}).keys()
-    lacking = [name for name in wanted if name not in has]
+    wanted = _wanted(kind)
+    lacking = [name for name in _lacking(own, kind) if name not in getattr(part, "__dict__", {})]
     title = part.__name__ if isinstance(part, type) else own.__name__
     if isinstance(part, type):
         given, write = f"the class {title}", f"{title}(...)"
@@ -61,9 +61,10 @@ def check_part(part: object, kind: type, where: str) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _members(kind: type) -> frozenset[str]:
-    """Return the names of what a class and those it comes from define."""
-    return frozenset(name for one in kind.__mro__ for name in vars(one))
+def _lacking(own: type, kind: type) -> tuple[str, ...]:
+    """Return the members of a protocol that neither a class nor those it comes from define."""
+    has = {name for one in own.__mro__ for name in vars(one)}
+    return tuple(name for name in _wanted(kind) if name not in has)
 
 
 @lru_cache(maxsize=64)

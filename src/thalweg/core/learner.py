@@ -44,8 +44,8 @@ class Learned(NamedTuple):
     """Global L2 norm of the gradient before clipping."""
     sums: dict[str, float]
     """The objective's additive metrics."""
-    rows: dict[str, torch.Tensor]
-    """The objective's per-row values [R], float64 on the CPU."""
+    rows: dict[str, list[float]]
+    """The objective's per-row values, R each."""
 
 
 @runtime_checkable
@@ -335,12 +335,12 @@ class Learner:
         if len(losses) > 1:
             summed = summed.view(len(losses), -1).sum(0)
         totals = [*self.world.sum(summed).tolist(), float(norm)]
-        table: dict[str, torch.Tensor] = {}
+        table: dict[str, list[float]] = {}
         if columns:
             parts = [torch.stack([x.rows[n].double() for n in columns], 1) for x in losses]
             mine = torch.cat(parts) if len(parts) > 1 else parts[0]
-            values = self.world.gather(mine, rows).cpu()
-            table = dict(zip(columns, values.unbind(1), strict=True))
+            values = self.world.gather(mine, rows).T.tolist()
+            table = dict(zip(columns, values, strict=True))
         return Learned(totals[0], totals[-1], dict(zip(names, totals[1:-1], strict=True)), table)
 
     def _check(self, learned: Learned) -> None:

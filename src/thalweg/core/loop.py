@@ -227,11 +227,11 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
     if int(time.step) == 0:
         _measure_before(live.monitors, ctx)
         begin = clock.perf_counter()
+    bench.world.seed(bench.recipe.seed, state.run_step)
     try:
-        with bench.world.draws(bench.recipe.seed, state.run_step):
-            batch, source = _drawn(live.source, state, ctx)
-            for move in live.do:
-                batch = _batch(move(batch, ctx), move)
+        batch, source = _drawn(live.source, state, ctx)
+        for move in live.do:
+            batch = _batch(move(batch, ctx), move)
     except Diverged as error:
         raise _located(error, bench, state) from error
     seconds = clock.perf_counter() - begin

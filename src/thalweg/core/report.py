@@ -52,7 +52,7 @@ class Report:
                     if name in part:
                         table.setdefault(name, []).extend(part[name].tolist())
                 for name, value in learned.rows.items():
-                    table.setdefault(name, []).extend(value.tolist())
+                    table.setdefault(name, []).extend(value)
             return table
         return {}
 
@@ -76,7 +76,7 @@ class Report:
         sources = [source for part, _ in parts for source in part["source"].tolist()]
 
         def totals(column: str) -> list[float]:
-            values = [value for _, learned in parts for value in learned.rows[column].tolist()]
+            values = [value for _, learned in parts for value in learned.rows[column]]
             found = [0.0] * len(self._names)
             for source, value in zip(sources, values, strict=True):
                 found[source] += value

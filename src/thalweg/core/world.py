@@ -187,25 +187,15 @@ class World:
         dist.all_reduce(value)
         return bool(value.item() > 0)
 
-    @contextmanager
-    def draws(self, seed: int, run_step: int) -> Iterator[None]:
+    def seed(self, seed: int, run_step: int) -> None:
         """Make what modules draw from torch's own generators (dropout) a function of the step.
 
         The generators are seeded one by one: `torch.manual_seed` takes a millisecond a step, most
         of it to note down who asked for the seeds of devices that are not there.
         """
-        generators = [torch.default_generator]
-        if self.device.type == "cuda":
-            generators.append(torch.cuda.default_generators[self.device.index or 0])
-        before = [generator.get_state() for generator in generators]
         number = key_seed(seed, "torch", run_step, self.rank)
-        for generator in generators:
+        for generator in _generators(self.device):
             generator.manual_seed(number)
-        try:
-            yield
-        finally:
-            for generator, state in zip(generators, before, strict=True):
-                generator.set_state(state)
 
     @torch.no_grad()
     def fill(self, tensor: torch.Tensor, whole: torch.Tensor) -> None:
@@ -302,7 +292,7 @@ def open_world(
     """Join the ranks that torchrun started, or be a world of one. They part when the process ends.
 
     Inside, torch takes the operators whose results are the same every time, as a run that resumes
-    exactly needs them; of an operator that has none it warns.
+    exactly needs them; of an operator that has none it warns. Its own generators are put back.
 
     Raises:
         RecipeError: A GPU was asked for and there is none.
@@ -323,25 +313,26 @@ def open_world(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or its sums may differ
         torch.cuda.set_device(place)
     if size == 1:
-        with _repeatable():
+        with _repeatable(place):
             yield World(device=place, shard=shard)
         return
     if not dist.is_initialized():  # once a process: torch's stores do not survive a second time
         dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo")
         atexit.register(_part)
-    with _repeatable():
+    with _repeatable(place):
         yield World(dist.get_rank(), size, place, shard)
     dist.barrier()  # a rank that leaves early would take its connections from the others
 
 
 @contextmanager
-def _repeatable() -> Iterator[None]:
-    """Let torch take operators that give the same bits every time.
+def _repeatable(device: torch.device) -> Iterator[None]:
+    """Let torch take operators that give the same bits every time; its generators are lent.
 
     The compiler otherwise adds up the gradient of an embedding in the order in which threads come.
     """
     memory: Any = torch.utils.deterministic
     was, filled = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
+    drawn = [generator.get_state() for generator in _generators(device)]
     torch.use_deterministic_algorithms(True, warn_only=True)
     memory.fill_uninitialized_memory = False  # nobody here reads what nobody wrote
     try:
@@ -349,6 +340,16 @@ def _repeatable() -> Iterator[None]:
     finally:
         torch.set_deterministic_debug_mode(was)
         memory.fill_uninitialized_memory = filled
+        for generator, state in zip(_generators(device), drawn, strict=True):
+            generator.set_state(state)
+
+
+def _generators(device: torch.device) -> list[torch.Generator]:
+    """Return those that modules on a device draw from unless they are told otherwise."""
+    some = [torch.default_generator]
+    if device.type == "cuda":
+        some.append(torch.cuda.default_generators[device.index or 0])
+    return some
 
 
 def _part() -> None:

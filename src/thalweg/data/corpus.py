@@ -4,14 +4,15 @@ Window k of length L holds ids k*L .. k*L + L, so that every id but the very fir
 a target exactly once an epoch. What is left at the end is one window filled up with end-of-text at
 weight 0. Row r of a run is window `permute(r mod n, n, key(seed, name, r div n))` of n windows.
 
-A batch is made without touching the tokens, or even the permutation: its lazy columns know their
-row numbers, and each rank looks up its own.
+A batch is made without touching the tokens: its lazy columns know where their rows begin in the
+stream, and each rank reads its own.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from thalweg.core.protocols import Context, State
 from thalweg.core.time import Time
 from thalweg.data.order import order_key, place_of, shuffled
 from thalweg.data.rows import check_epochs, check_fingerprint, check_length, spent
-from thalweg.data.store import Store, open_store
+from thalweg.data.store import Store, open_store, opened
 from thalweg.errors import DataError
 
 __all__ = ["Corpus"]
@@ -131,35 +132,44 @@ class Corpus:
             StateError: The state belongs to other data.
             DataError: `max_epochs` does not leave `ctx.rows` rows.
         """
-        store = open_store(self.store)
+        store = opened(self.store)
         check_fingerprint(state, store.fingerprint, self.store)
         if self.max_epochs is not None and self.room(state, ctx) < ctx.rows:
             raise spent(self.name, self.max_epochs, self.store)
         first = int(state["row"])
         after = first + ctx.rows
-        rows = np.arange(first, after, dtype=np.int64)
-        order = self._order(store, ctx.seed)
+        read = _reader(store, self.length + 1)
+        starts = self._windows(store, first, after, ctx.seed) * self.length
         columns: dict[str, Column] = {
-            "tokens": Lazy.of(order.tokens, rows),
+            "tokens": Lazy.of(read.tokens, starts),
             "weight": self._weight(range(first, after), len(store.tokens) - 1, ctx.seed),
-            "source": torch.zeros(len(rows), dtype=torch.int64),
-            "id": torch.from_numpy(rows),
+            "source": torch.zeros(ctx.rows, dtype=torch.int64),
+            "id": torch.arange(first, after),
         }
         if self.mask_documents:
-            columns["document"] = Lazy.of(order.documents, rows)
+            columns["document"] = Lazy.of(read.documents, starts)
         return Batch(columns), {**state, "row": after}
 
     def window(self, row: int, seed: int) -> int:
         """Return which window of the stream a row of the run shows; the `id` column is the row."""
-        return int(self._order(open_store(self.store), seed).windows(np.array([row]))[0])
+        return int(self._windows(open_store(self.store), row, row + 1, seed)[0])
 
-    def _order(self, store: Store, seed: int) -> "_Order":
-        return _order(store, self.length, self.name if self.shuffle else None, seed)
+    def _windows(self, store: Store, first: int, after: int, seed: int) -> np.ndarray:
+        """Return the windows that rows `first` to `after` of a run show, int64 [after - first]."""
+        order = _Order(-(-(len(store.tokens) - 1) // self.length), seed, self._shuffled)
+        block = first // _BLOCK
+        parts = [_block(order, n) for n in range(block, max(first, after - 1) // _BLOCK + 1)]
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return whole[first - block * _BLOCK : after - block * _BLOCK]
+
+    @property
+    def _shuffled(self) -> str | None:
+        return self.name if self.shuffle else None
 
     def _weight(self, rows: range, size: int, seed: int) -> torch.Tensor:
         """Return ones [R, L]; zeros behind the end of the stream, in the one row that shows it."""
         n, filled = -(-size // self.length), size % self.length
-        weight = torch.ones(1, 1).expand(len(rows), self.length)
+        weight = torch.ones(len(rows), self.length)
         if not filled or not rows:
             return weight
         short = [
@@ -168,7 +178,6 @@ class Corpus:
         ]
         found = [rows.index(place) for place in short if place in rows]
         if found:
-            weight = weight.clone()
             weight[found, filled:] = 0.0
         return weight
 
@@ -179,49 +188,37 @@ def _last_place(windows: int, seed: int, name: str, epoch: int) -> int:
     return int(place_of([windows - 1], windows, order_key(seed, name, epoch))[0])
 
 
+class _Order(NamedTuple):
+    """What the windows of a run's rows follow from."""
+
+    windows: int
+    seed: int
+    name: str | None
+
+
+@lru_cache(maxsize=256)
+def _block(order: _Order, block: int) -> np.ndarray:
+    """Return the windows of a block of rows; together, since a call costs more than rows."""
+    rows = np.arange(block * _BLOCK, (block + 1) * _BLOCK, dtype=np.int64)
+    return shuffled(rows, *order)
+
+
 @dataclass(frozen=True, eq=False)
-class _Order:
-    """From row numbers of a run to windows of a store; made by `_order`, once for equal fields."""
+class _Reader:
+    """Reads rows by where they begin; made by `_reader`, once for equal fields."""
 
     store: Store
-    length: int
-    shuffled: str | None
-    seed: int
+    width: int
 
-    def windows(self, rows: np.ndarray) -> np.ndarray:
-        """Return which window each row shows, int64 [rows]."""
-        numbers = rows.tolist()
-        first, last = min(numbers, default=0) // _BLOCK, max(numbers, default=0) // _BLOCK
-        if first == last:  # nearly always
-            inside: np.ndarray = _windows_of(self, first)[rows - first * _BLOCK]
-            return inside
-        of_row = rows // _BLOCK
-        blocks = np.unique(of_row)
-        table = np.concatenate([_windows_of(self, block) for block in blocks.tolist()])
-        found: np.ndarray = table[np.searchsorted(blocks, of_row) * _BLOCK + rows % _BLOCK]
-        return found
+    def tokens(self, starts: np.ndarray) -> torch.Tensor:
+        """Read the ids of rows: int64 [rows, width]."""
+        return torch.from_numpy(self.store.read(starts, self.width))
 
-    def starts(self, rows: np.ndarray) -> np.ndarray:
-        """Return where each row begins in the stream, int64 [rows]."""
-        return self.windows(rows) * self.length
-
-    def tokens(self, rows: np.ndarray) -> torch.Tensor:
-        """Read the ids of rows: int64 [rows, L + 1]."""
-        return torch.from_numpy(self.store.read(self.starts(rows), self.length + 1))
-
-    def documents(self, rows: np.ndarray) -> torch.Tensor:
-        """Read which document of its row each id belongs to: int32 [rows, L + 1]."""
-        return torch.from_numpy(self.store.ordinals(self.starts(rows), self.length + 1))
+    def documents(self, starts: np.ndarray) -> torch.Tensor:
+        """Read which document of its row each id belongs to: int32 [rows, width]."""
+        return torch.from_numpy(self.store.ordinals(starts, self.width))
 
 
 @lru_cache(maxsize=256)
-def _order(store: Store, length: int, shuffled: str | None, seed: int) -> _Order:
-    return _Order(store, length, shuffled, seed)
-
-
-@lru_cache(maxsize=256)
-def _windows_of(order: _Order, block: int) -> np.ndarray:
-    """Return the windows of a block of rows; together, since a call costs more than rows."""
-    n = -(-(len(order.store.tokens) - 1) // order.length)
-    rows = np.arange(block * _BLOCK, (block + 1) * _BLOCK, dtype=np.int64)
-    return shuffled(rows, n, order.seed, order.shuffled)
+def _reader(store: Store, width: int) -> _Reader:
+    return _Reader(store, width)

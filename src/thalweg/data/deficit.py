@@ -39,6 +39,8 @@ class Shared(NamedTuple):
 
     order: np.ndarray
     """int64 [rows]: which source each row goes to."""
+    counts: list[int]
+    """Rows that each source gives."""
     owed: list[int]
     """Owed after the last row, in 1/2^32 rows; sums to 0."""
 
@@ -104,7 +106,9 @@ def share_rows(
         left[best] -= sizes[best]
         if left[best] < sizes[best] and len(order) < rows:
             flow = _open_only(weights, left, sizes, debt)
-    return Shared(np.array(order, np.int64), [0 if one < _NEVER // 2 else one for one in debt])
+    counts = [had - has for had, has in zip(room, left, strict=True)]
+    owes = [0 if one < _NEVER // 2 else one for one in debt]
+    return Shared(np.array(order, np.int64), counts, owes)
 
 
 def check_weights(weights: np.ndarray, names: tuple[str, ...]) -> None:

@@ -140,21 +140,22 @@ class Mixture:
             DataError: Every source with weight has given all its epochs.
         """
         order, counts, after = self._decide(state, ctx)
-        states, batches, firsts, first = dict(state["sources"]), [], [], 0
-        for (key, source), count in zip(self.sources.items(), counts, strict=True):
-            if count:
-                batch, states[key] = source.next(states[key], replace(ctx, rows=count))
+        states, batches = dict(state["sources"]), []
+        given, firsts = [0] * len(counts), [0]
+        for number, (key, source) in enumerate(self.sources.items()):
+            if counts[number]:
+                asked = replace(ctx, rows=counts[number])
+                batch, states[key] = source.next(states[key], asked)
                 batches.append(batch)
-                firsts.append(first)
-            first += len(source.names)
+                given[number] = batch.rows
+            firsts.append(firsts[-1] + len(source.names))
         whole = filled(joined(batches) if len(batches) > 1 else batches[0], self.makes)
-        rows = [batch.rows for batch in batches]
-        if any(firsts):
-            first_of_row = torch.from_numpy(np.repeat(firsts, rows))
-            whole = whole.plus({"source": whole["source"] + first_of_row})
-        if rows == [count for count in counts if count]:
+        if given == counts:
             whole = whole.take(order.argsort(kind="stable").argsort(kind="stable"))
-        return whole, {**after, "sources": states}
+        else:
+            order = np.repeat(np.arange(len(given)), given)
+        first_of_row = torch.from_numpy(np.array(firsts)[order])
+        return whole.plus({"source": whole["source"] + first_of_row}), {**after, "sources": states}
 
     def _decide(self, state: State, ctx: Context) -> tuple[np.ndarray, list[int], State]:
         if list(state["sources"]) != list(self.sources):
@@ -162,9 +163,8 @@ class Mixture:
         rooms = self._rooms(state, ctx)
         blocks = [block_of(source) for source in self.sources.values()]
         shared = share_rows(self._units(ctx.time), state["owed"], ctx.rows, rooms, blocks)
-        counts = np.bincount(shared.order, minlength=len(self.sources)).tolist()
-        given = [old + new for old, new in zip(state["given"], counts, strict=True)]
-        return shared.order, counts, {"owed": shared.owed, "given": given}
+        given = [old + new for old, new in zip(state["given"], shared.counts, strict=True)]
+        return shared.order, shared.counts, {"owed": shared.owed, "given": given}
 
     def _rooms(self, state: State, ctx: Context) -> list[int]:
         return [
@@ -212,9 +212,13 @@ def weights_at(weights: Dial, time: Time, names: tuple[str, ...]) -> Mapping[str
     if not isinstance(found, Mapping) or set(found) != set(names):
         raise _wrong_names(found, names)
     values = {n: found[n](time) if callable(found[n]) else found[n] for n in names}
-    if any(np.asarray(value).dtype.kind not in "iuf" for value in values.values()):
+    if any(not _is_number(value) for value in values.values()):
         raise _wrong_names(found, names)
     return values
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or np.asarray(value).dtype.kind in "iuf"
 
 
 def _wrong_names(found: object, names: tuple[str, ...]) -> DialError:

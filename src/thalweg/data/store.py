@@ -33,7 +33,7 @@ from pyarrow import csv
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer
 from thalweg.errors import DataError, did_you_mean
 
-__all__ = ["STORE_VERSION", "Store", "open_store"]
+__all__ = ["STORE_VERSION", "Store", "open_store", "opened"]
 
 STORE_VERSION = 1
 """Version of the layout above."""
@@ -41,6 +41,8 @@ STORE_VERSION = 1
 WHOLE = 256 << 20
 """Bytes of ids up to which every byte of a store is held against its fingerprint when it is opened;
 of larger ones, the sizes of the files."""
+
+_LATEST: dict[str, "Store"] = {}
 
 _DAMAGED = "build(...) again from the text: this store is damaged"
 _COPY = "copy both files again: one is cut off, or they do not belong together"
@@ -89,8 +91,11 @@ class Store:
 
     def read(self, start: np.ndarray, length: int) -> np.ndarray:
         """Return int64 [n, length]: the ids from each start on; past the end, the end-of-text."""
+        if start.max(initial=0) <= len(self.tokens) - length:  # nearly always
+            whole: np.ndarray = _windows(self, length)[start].astype(np.int64)
+            return whole
         out = np.full((len(start), length), self.end_id, np.int64)
-        for row, first in zip(out, start.tolist(), strict=True):  # a copy each: no index an id
+        for row, first in zip(out, start.tolist(), strict=True):
             ids = self.tokens[first : first + length]
             row[: len(ids)] = ids
         return out
@@ -102,11 +107,19 @@ class Store:
         """
         last = self.documents.searchsorted(start + length)
         counts = last - self.documents.searchsorted(start, side="right")  # begin in each row
+        marks = np.zeros((len(start), length), np.int32)
+        if not counts.any():
+            return marks
         row = np.arange(len(start)).repeat(counts)
         number = np.arange(len(row)) + (last - counts.cumsum()).repeat(counts)
-        marks = np.zeros((len(start), length), np.int32)
         marks[row, self.documents[number] - start[row]] = 1
         return marks.cumsum(axis=1, dtype=np.int32)
+
+
+@lru_cache(maxsize=256)
+def _windows(store: Store, length: int) -> np.ndarray:
+    """Return every run of `length` ids as a row of a view: asked for some rows, it reads those."""
+    return np.lib.stride_tricks.sliding_window_view(store.tokens, length)
 
 
 def open_store(path: str | Path) -> Store:
@@ -128,7 +141,16 @@ def open_store(path: str | Path) -> Store:
         if not index.exists():
             raise _missing(Path(place)) from None
         changed = index.stat().st_mtime_ns
-    return _open(place, changed)
+    store = _LATEST[os.fspath(path)] = _open(place, changed)
+    return store
+
+
+def opened(path: str) -> Store:
+    """Return the store that `open_store` gave last; what has changed on disk since is not asked.
+
+    For what happens at every step: a plan, and so every run, opens its stores anew.
+    """
+    return _LATEST.get(path) or open_store(path)
 
 
 @lru_cache(maxsize=256)

@@ -110,10 +110,10 @@ def check(
     Raises:
         DialError: Neither a finite number of at least 0 inside the limits nor a schedule.
     """
-    if isinstance(value, Schedule):
-        return
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and isfinite(value) and value >= 0 and above < value < below:
+        return
+    if isinstance(value, Schedule):
         return
     limits = ["above 0" if above == 0 else "at least 0"] + ["below 1"] * (below == 1)
     raise DialError(
