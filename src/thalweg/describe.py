@@ -4,18 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-
-from thalweg.core.cost import flops_by_phase, model_facts, row_length
+from thalweg.core.cost import activation_bytes, flops_by_phase, model_facts, state_bytes
 from thalweg.core.dials import phase_length
 from thalweg.core.grow import models_at
 from thalweg.core.learner import Learner
 from thalweg.core.moves import Learn
 from thalweg.core.plan import Plan
 from thalweg.core.recipe import Recipe
-from thalweg.core.time import Time
-from thalweg.core.tree import at
 from thalweg.core.world import World
 from thalweg.data import PLAIN_TEMPLATE
 from thalweg.data.tokenizer import load_tokenizer
@@ -52,16 +47,14 @@ class Cost:
 
 def cost(recipe: Recipe) -> Cost:
     """Return the cost of a recipe's models, built without memory where that is possible."""
-    learning = {m.model for phase in recipe.phases for m in phase.do if isinstance(m, Learn)}
     start, end = models_at(recipe, 0, 0), models_at(recipe, len(recipe.phases), 0)
     models, state, activations = {}, 0, 0
     for name, spec in end.items():
         learner = Learner(name, spec.build(recipe.seed), World())
         first = learner if start[name] == spec else Learner(name, start[name].build(0), World())
         models[name] = model_facts(name, first, recipe)
-        state += 4 * learner.parameter_count() * (4 if name in learning else 1)
-        if name in learning:
-            activations += _activations(recipe, name, learner)
+        state += state_bytes(recipe, name, learner)
+        activations += activation_bytes(recipe, name, learner)
     each = flops_by_phase(models, recipe)
     parameters = {name: facts["parameters"] for name, facts in models.items()}
     last = each[recipe.phases[-1].name]
@@ -221,20 +214,3 @@ def _dials(plan: Plan, recipe: Recipe) -> list[str]:
             values = [column["value"][round(share * last)] for share in AT]
             lines.append(f"{path:36} " + " ".join(f"{number_text(v, 3):>9}" for v in values))
     return lines
-
-
-def _activations(recipe: Recipe, model: str, learner: Learner) -> int:
-    """Return a rough bound: three numbers for each that a matrix reads or writes, the smaller."""
-    phase, learn = next(
-        (phase, m) for phase in recipe.phases for m in phase.do
-        if isinstance(m, Learn) and m.model == model
-    )  # fmt: skip
-    steps = phase_length(phase)[0] or 10_000
-    grid = np.unique(np.linspace(0, steps - 1, 256).astype(int))
-    most = max(np.atleast_1d(at(phase.rows, Time(grid, steps, run_step=grid))).tolist())
-    tokens = (
-        learn.micro if isinstance(learn.micro, int) else round(most) * max(row_length(recipe), 1)
-    )
-    widths = sum(min(p.shape) for p in learner.module.parameters() if p.ndim == 2)
-    size = 2 if recipe.compute.dtype == "bfloat16" or torch.cuda.is_available() else 4
-    return int(tokens * widths * size * 3)

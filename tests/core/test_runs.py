@@ -19,13 +19,14 @@ from run_helpers import history, lab, lab_recipe, names, rows, start, stop_after
 from thalweg.branches import branch, decayed, extended
 from thalweg.controllers import Watch
 from thalweg.core.checkpoint import checkpoints
-from thalweg.core.cost import flops_by_phase
+from thalweg.core.cost import flops_by_phase, state_bytes
 from thalweg.core.moves import Learn
 from thalweg.core.protocols import Next, Save, Set, Stop, Trial
 from thalweg.core.recipe import Compute, Phase, Recipe, Saves
-from thalweg.core.session import Session, resume, train
+from thalweg.core.session import Session, build_learners, resume, train
 from thalweg.core.time import share, tokens
 from thalweg.core.time import steps as count
+from thalweg.core.world import World
 from thalweg.data import Corpus
 from thalweg.errors import DialError, Diverged, RecipeError, StateError
 from thalweg.grafts import as_it_went, graft
@@ -541,6 +542,28 @@ def test_models_that_learn_in_one_phase_cost_nothing_in_another():
     both = replace(phase, do=(*phase.do, Learn("other", lab.Squared(), SGD(lr=0.1))), name="both")
     found = flops_by_phase(facts, replace(recipe, phases=(phase, both)))
     assert found == {phase.name: 3.0, "both": 8.0}
+
+
+def test_a_run_that_needs_more_memory_than_there_is_says_so_before_it_starts(tmp_path, monkeypatch):
+    said = list[str]()
+    for limit in (1 << 40, 10):
+        monkeypatch.setattr("thalweg.core.session.memory_limit", lambda device, has=limit: has)
+        start(tmp_path / f"{limit}", lab_recipe(1), Session(warn=said.append))
+    (warning,) = said
+    assert warning.startswith("warning: about 0.0 GiB will be needed where there are 0.0")
+
+
+def test_weights_that_do_not_learn_take_no_room_for_moments():
+    recipe = lab_recipe(1)
+    learners = build_learners(recipe, World())
+    count, (first, *_) = (
+        learners["policy"].parameter_count(),
+        learners["policy"].module.parameters(),
+    )
+    assert state_bytes(recipe, "policy", learners["policy"]) == 16 * count
+    first.requires_grad = False
+    assert state_bytes(recipe, "policy", learners["policy"]) == 16 * count - 12 * first.numel()
+    assert state_bytes(recipe, "other", learners["policy"]) == 4 * count
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when it compiles

@@ -6,7 +6,7 @@ import time
 import psutil
 import torch
 
-__all__ = ["memory_bytes", "peak_flops"]
+__all__ = ["memory_bytes", "memory_limit", "peak_flops"]
 
 # Dense bfloat16 tensor-core peaks, FLOP/s, from the vendor's data sheets; by a piece of the name.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
@@ -46,6 +46,13 @@ def memory_bytes(kind: str) -> int:
     if kind == "cuda":
         return int(torch.cuda.max_memory_allocated())
     return int(_process().memory_info().rss)
+
+
+def memory_limit(device: torch.device) -> int:
+    """Return the bytes that a device has in all."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return int(psutil.virtual_memory().total)
 
 
 @functools.lru_cache(maxsize=1)
