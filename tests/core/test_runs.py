@@ -555,15 +555,12 @@ def test_a_run_that_needs_more_memory_than_there_is_says_so_before_it_starts(tmp
 
 def test_weights_that_do_not_learn_take_no_room_for_moments():
     recipe = lab_recipe(1)
-    learners = build_learners(recipe, World())
-    count, (first, *_) = (
-        learners["policy"].parameter_count(),
-        learners["policy"].module.parameters(),
-    )
-    assert state_bytes(recipe, "policy", learners["policy"]) == 16 * count
+    learner = build_learners(recipe, World())["policy"]
+    count, first = learner.parameter_count(), next(learner.module.parameters())
+    assert state_bytes(recipe, "policy", learner) == 16 * count
     first.requires_grad = False
-    assert state_bytes(recipe, "policy", learners["policy"]) == 16 * count - 12 * first.numel()
-    assert state_bytes(recipe, "other", learners["policy"]) == 4 * count
+    assert state_bytes(recipe, "policy", learner) == 16 * count - 12 * first.numel()
+    assert state_bytes(recipe, "other", learner) == 4 * count
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when it compiles
