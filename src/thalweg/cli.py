@@ -38,7 +38,9 @@ PAST = typer.Option("--from", help="Runs to predict the loss from, one or severa
 SINK = typer.Option(help="tensorboard or wandb; repeat for both.")
 OPEN = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 Run = Annotated[str, typer.Argument(help="Name or folder of a run.")]
-Name = Annotated[str, typer.Option("--run", help="Name of the new run.")]
+Name = Annotated[
+    str, typer.Option("--run", "--name", help="Name of the new run; torchrun lets --name through.")
+]
 Sinks = Annotated[list[str], typer.Option("--sink", help="tensorboard or wandb; repeat for both.")]
 Rate = Annotated[
     str, typer.Option(help="proposed (by the convex bound), keep, or a factor of the rate: 0.5.")
