@@ -12,6 +12,7 @@ from thalweg.core.checkpoint import checkpoints, step_of
 from thalweg.core.dials import phase_length
 from thalweg.core.names import called
 from thalweg.core.session import open_run
+from thalweg.core.world import open_world
 from thalweg.errors import RecipeError, StateError
 from thalweg.grafts import as_it_went, graft
 from thalweg.launch import new_run, parse_override
@@ -92,6 +93,12 @@ def extend_run(
 
 
 def _grafted(parent: Path, fork: Fork, name: str) -> Path:
+    """Make the folder of a fork, once for all ranks."""
+    with open_world("auto", "replicate") as world:
+        return world.from_main(lambda: _made(parent, fork, name))
+
+
+def _made(parent: Path, fork: Fork, name: str) -> Path:
     folder = new_run(name, name)
     start = graft(parent, folder, fork)
     print(

@@ -24,17 +24,26 @@ def test_torchrun_leaves_our_options_to_us(option):
     assert found.training_script_args == words
 
 
-def test_a_run_is_trained_and_named_under_torchrun(tmp_path: Path):
-    (tmp_path / "text.txt").write_text("some words to learn from, again and again. " * 200)
+def command(folder: Path, *words: str) -> None:
+    """Run the command line in two processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
-    small = ["--model", "250k", "--tokenizer", "bytes", "--length", "32", "--batch", "4"]
-    words = ["train", "pretrain", "--data", "text.txt", *small, "--steps", "3", "--name", "two"]
-    here = {"OMP_NUM_THREADS": "1", "THALWEG_HOME": str(tmp_path / "runs")}
+    here = {"OMP_NUM_THREADS": "1", "THALWEG_HOME": str(folder / "runs")}
     done = subprocess.run(
-        [sys.executable, *launcher, "thalweg", *words], cwd=tmp_path, capture_output=True,
+        [sys.executable, *launcher, "thalweg", *words], cwd=folder, capture_output=True,
         text=True, timeout=150, check=False, env={**os.environ, **here},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
-    run = tmp_path / "runs" / "two"
-    assert len((run / "history.jsonl").read_text().splitlines()) == 3
-    assert json.loads((run / "recipe.json").read_text())["versions"]["processes"] == "2"
+
+
+def test_runs_are_trained_named_and_branched_under_torchrun(tmp_path: Path):
+    (tmp_path / "text.txt").write_text("some words to learn from, again and again. " * 200)
+    small = ["--model", "250k", "--tokenizer", "bytes", "--length", "32", "--batch", "4"]
+    command(
+        tmp_path, "train", "pretrain", "--data", "text.txt", *small, "--steps", "3",
+        "--name", "two", "--shard", "full",
+    )  # fmt: skip
+    command(tmp_path, "branch", "two", "--at", "2", "--decay", "2", "--name", "lower")
+    for name, last in (("two", 3), ("lower", 4)):
+        run = tmp_path / "runs" / name
+        assert json.loads((run / "history.jsonl").read_text().splitlines()[-1])["step"] == last
+        assert json.loads((run / "recipe.json").read_text())["versions"]["processes"] == "2"
