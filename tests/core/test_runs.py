@@ -66,12 +66,6 @@ def test_a_run_stopped_anywhere_goes_on_bit_for_bit_through_its_folder(whole, tm
     assert (folder / "trials.jsonl").read_text() == (whole / "trials.jsonl").read_text()
 
 
-def test_a_run_gives_torchs_own_generator_back_as_it_was(tmp_path):
-    before = torch.random.get_rng_state()
-    start(tmp_path / "run", lab_recipe(3))
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
 def test_a_finished_run_is_resumed_to_nothing(whole, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "run")
     before = {p: p.stat().st_mtime_ns for p in (folder / "checkpoints").rglob("*")}

@@ -133,18 +133,26 @@ def run(bench: Bench, state: RunState) -> RunState:
         Diverged: A loss is not finite; nothing has stepped.
         RecipeError: A source or move of the user's own gives what is no batch.
     """
+    with bench.world.lent():
+        while state.phase < len(bench.recipe.phases) and not state.stopped:
+            state, ended = _phase(bench, state)
+            if not ended:
+                break
+    return state
+
+
+def _phase(bench: Bench, state: RunState) -> tuple[RunState, bool]:
+    """Run the rest of a phase; return where the next begins, and whether this one was ended."""
     from thalweg.core.control import steer  # the controllers' trials run this loop
 
-    while state.phase < len(bench.recipe.phases) and not state.stopped:
-        phase = bench.recipe.phases[state.phase]
-        state, ended = run_phase(bench, phase, state, steer=steer)
-        if not ended:
-            if state.stopped:
-                bench.recorder.save(state, bench.learners, tags=("stopped",))
-            break
+    phase = bench.recipe.phases[state.phase]
+    state, ended = run_phase(bench, phase, state, steer=steer)
+    if ended:
         bench.recorder.save(state, bench.learners, tags=("end-of-" + phase.name,))
-        state = state.next_phase()
-    return state
+        return state.next_phase(), True
+    if state.stopped:
+        bench.recorder.save(state, bench.learners, tags=("stopped",))
+    return state, False
 
 
 Steer = Callable[[Bench, Phase, RunState, Context], tuple[RunState, list[str]]]

@@ -194,8 +194,24 @@ class World:
         of it to note down who asked for the seeds of devices that are not there.
         """
         number = key_seed(seed, "torch", run_step, self.rank)
-        for generator in _generators(self.device):
+        for generator in self._generators():
             generator.manual_seed(number)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Give torch's own generators back at the end as they were: `seed` moves them."""
+        states = [generator.get_state() for generator in self._generators()]
+        try:
+            yield
+        finally:
+            for generator, state in zip(self._generators(), states, strict=True):
+                generator.set_state(state)
+
+    def _generators(self) -> list[torch.Generator]:
+        some = [torch.default_generator]
+        if self.device.type == "cuda":
+            some.append(torch.cuda.default_generators[self.device.index or 0])
+        return some
 
     @torch.no_grad()
     def fill(self, tensor: torch.Tensor, whole: torch.Tensor) -> None:
@@ -292,7 +308,7 @@ def open_world(
     """Join the ranks that torchrun started, or be a world of one. They part when the process ends.
 
     Inside, torch takes the operators whose results are the same every time, as a run that resumes
-    exactly needs them; of an operator that has none it warns. Its own generators are put back.
+    exactly needs them; of an operator that has none it warns.
 
     Raises:
         RecipeError: A GPU was asked for and there is none.
@@ -313,26 +329,25 @@ def open_world(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or its sums may differ
         torch.cuda.set_device(place)
     if size == 1:
-        with _repeatable(place):
+        with _repeatable():
             yield World(device=place, shard=shard)
         return
     if not dist.is_initialized():  # once a process: torch's stores do not survive a second time
         dist.init_process_group("cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo")
         atexit.register(_part)
-    with _repeatable(place):
+    with _repeatable():
         yield World(dist.get_rank(), size, place, shard)
     dist.barrier()  # a rank that leaves early would take its connections from the others
 
 
 @contextmanager
-def _repeatable(device: torch.device) -> Iterator[None]:
-    """Let torch take operators that give the same bits every time; its generators are lent.
+def _repeatable() -> Iterator[None]:
+    """Let torch take operators that give the same bits every time.
 
     The compiler otherwise adds up the gradient of an embedding in the order in which threads come.
     """
     memory: Any = torch.utils.deterministic
     was, filled = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
-    drawn = [generator.get_state() for generator in _generators(device)]
     torch.use_deterministic_algorithms(True, warn_only=True)
     memory.fill_uninitialized_memory = False  # nobody here reads what nobody wrote
     try:
@@ -340,16 +355,6 @@ def _repeatable(device: torch.device) -> Iterator[None]:
     finally:
         torch.set_deterministic_debug_mode(was)
         memory.fill_uninitialized_memory = filled
-        for generator, state in zip(_generators(device), drawn, strict=True):
-            generator.set_state(state)
-
-
-def _generators(device: torch.device) -> list[torch.Generator]:
-    """Return those that modules on a device draw from unless they are told otherwise."""
-    some = [torch.default_generator]
-    if device.type == "cuda":
-        some.append(torch.cuda.default_generators[device.index or 0])
-    return some
 
 
 def _part() -> None:
