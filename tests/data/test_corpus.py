@@ -55,6 +55,15 @@ def test_every_id_but_the_first_is_a_target_once_an_epoch(
     assert sorted(targets) == sorted(stream * 2)
 
 
+def test_an_order_with_a_seed_of_its_own_is_that_of_every_run(tmp_path: Path):
+    store = text_store(tmp_path, ["words and more of them " * 40])
+    free, held = (Corpus(store, length=8, seed=seed) for seed in (None, 7))
+    runs = [[c.window(row, seed) for row in range(40)] for c in (free, held) for seed in (7, 8)]
+    assert runs[0] == runs[2] == runs[3] != runs[1]
+    (one, _), (other, _) = (held.next(held.start(ctx()), ctx(4, seed=seed)) for seed in (3, 4))
+    assert np.array_equal(one["tokens"], other["tokens"])
+
+
 def test_epochs_come_in_different_orders_and_seeds_too(tmp_path: Path):
     corpus = Corpus(text_store(tmp_path, ["x" * 200]), length=5)
     orders = [

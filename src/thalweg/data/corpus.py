@@ -57,6 +57,8 @@ class Corpus:
     """What the log calls it when it stands alone; also part of the key of the order."""
     max_epochs: float | None = None
     """Passes over the data after which it has no rows left; None: no limit."""
+    seed: int | None = None
+    """Of the order; None: the run's. With one of its own, runs of all seeds read the same rows."""
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -139,10 +141,11 @@ class Corpus:
         first = int(state["row"])
         after = first + ctx.rows
         read = _reader(store, self.length + 1)
-        starts = self._windows(store, first, after, ctx.seed) * self.length
+        seed = ctx.seed if self.seed is None else self.seed
+        starts = self._windows(store, first, after, seed) * self.length
         columns: dict[str, Column] = {
             "tokens": Lazy.of(read.tokens, starts),
-            "weight": self._weight(range(first, after), len(store.tokens) - 1, ctx.seed),
+            "weight": self._weight(range(first, after), len(store.tokens) - 1, seed),
             "source": torch.zeros(ctx.rows, dtype=torch.int64),
             "id": torch.arange(first, after),
         }
@@ -152,7 +155,8 @@ class Corpus:
 
     def window(self, row: int, seed: int) -> int:
         """Return which window of the stream a row of the run shows; the `id` column is the row."""
-        return int(self._windows(open_store(self.store), row, row + 1, seed)[0])
+        store, own = open_store(self.store), seed if self.seed is None else self.seed
+        return int(self._windows(store, row, row + 1, own)[0])
 
     def _windows(self, store: Store, first: int, after: int, seed: int) -> np.ndarray:
         """Return the windows that rows `first` to `after` of a run show, int64 [after - first]."""

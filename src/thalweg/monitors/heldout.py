@@ -20,7 +20,7 @@ class HeldOut:
     """
 
     sources: Mapping[str, Source]
-    """Text by name; give them `shuffle=False`."""
+    """Text by name, in the same order for every run: `Corpus(..., seed=0)`, or `shuffle=False`."""
     every: Dial | Span = share(0.05)
     """Distance between measurements."""
     most: int | None = 64
