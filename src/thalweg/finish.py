@@ -31,6 +31,7 @@ from thalweg.data.tokenizer import Tokenizer, load_tokenizer
 from thalweg.errors import StateError, did_you_mean
 from thalweg.evaluate import HeldOutLoss, held_out_loss
 from thalweg.models import Decoder, export
+from thalweg.monitors import HeldOut, Stability
 from thalweg.report import write_report
 from thalweg.rollouts import Answer, Demonstrations, Rollouts, Sampling, Solved, generate
 
@@ -123,10 +124,7 @@ def evaluate(
         StateError: The run held nothing out, and no text was given.
     """
     recipe, learner = open_learner(run, model)
-    held: dict[str, Source] = {}
-    for value in flatten(recipe).values():
-        if isinstance(value, Corpus | Pairs) and not value.shuffle:
-            held[value.name] = value
+    held = _held_out(recipe)
     if data is not None:
         length = length or next((t.length for t in _texts(recipe)), 256)
         held = {n: Corpus(str(p), length=length, shuffle=False, name=n) for n, p in data.items()}
@@ -138,6 +136,17 @@ def evaluate(
             write=f"thalweg evaluate {called(run)} --data FILES",
         )
     return held_out_loss(learner, held, Context(Time(), recipe.seed))
+
+
+def _held_out(recipe: Recipe) -> dict[str, Source]:
+    """Return the texts that the monitors of a run measure losses on, by name."""
+    found: dict[str, Source] = {}
+    for monitor in (one for phase in recipe.phases for one in phase.monitors):
+        if isinstance(monitor, HeldOut):
+            found |= monitor.sources
+        if isinstance(monitor, Stability):
+            found |= {**monitor.old, **monitor.new}
+    return found
 
 
 def export_run(run: Path, folder: Path, model: str = "policy") -> Path:

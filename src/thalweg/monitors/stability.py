@@ -31,7 +31,7 @@ class Stability:
     """
 
     old: Mapping[str, Source]
-    """Text like that of before, by name; give all of them `shuffle=False`."""
+    """Text like that of before, by name; in the same order for every run, as `HeldOut` has it."""
     new: Mapping[str, Source]
     """Text like that to be learned."""
     rows: int = 16
