@@ -541,7 +541,7 @@ def test_models_that_learn_in_one_phase_cost_nothing_in_another():
 def test_a_run_that_needs_more_memory_than_there_is_says_so_before_it_starts(tmp_path, monkeypatch):
     said = list[str]()
     for limit in (1 << 40, 10):
-        monkeypatch.setattr("thalweg.core.session.memory_limit", lambda device, has=limit: has)
+        monkeypatch.setattr("thalweg.core.world.memory_limit", lambda device, has=limit: has)
         start(tmp_path / f"{limit}", lab_recipe(1), Session(warn=said.append))
     (warning,) = said
     assert warning.startswith("warning: about 0.0 GiB will be needed where there are 0.0")

@@ -96,23 +96,22 @@ def activation_bytes(recipe: Recipe, name: str, learner: Learner, ranks: int = 1
     return int(most * widths * (2 if low else 4) * 3)
 
 
-def strain(recipe: Recipe, learners: Mapping[str, Learner], world: World, most: int) -> str | None:
+def strain(recipe: Recipe, learners: Mapping[str, Learner], world: World) -> str | None:
     """Return what to tell a person whose run will need more memory than there is; None if not.
 
     Args:
         recipe: The recipe.
         learners: Its models.
         world: The ranks.
-        most: Bytes that the device of a rank has.
     """
     state = sum(state_bytes(recipe, name, one) for name, one in learners.items())
     kept = sum(activation_bytes(recipe, n, one, world.size) for n, one in learners.items())
-    need = state // (world.size if world.sharded else 1) + kept
-    if need <= most:
+    need, has = world.held(state) + kept, world.memory
+    if need <= has:
         return None
     return (
         f"warning: about {need / 2**30:,.1f} GiB will be needed where there are "
-        f"{most / 2**30:,.1f}: fewer or shorter rows, or micro=TOKENS of a forward pass"
+        f"{has / 2**30:,.1f}: fewer or shorter rows, or micro=TOKENS of a forward pass"
     )
 
 

@@ -125,15 +125,16 @@ def _shorter(name: str) -> int | None:
 
 def _positions(batch: Batch) -> int:
     """Return T, the ids of a row; 0 where there is no text. Reads a row where nothing else says."""
-    for name in batch:
-        less, column = _shorter(name), batch.column(name)
-        if less is not None and isinstance(column, torch.Tensor) and column.dim() > 1:
+    texts = {name: less for name in batch if (less := _shorter(name)) is not None}
+    for name, less in texts.items():
+        column = batch.column(name)
+        if isinstance(column, torch.Tensor) and column.dim() > 1:
             return int(column.shape[1]) + less
-    texts = [name for name in batch if _shorter(name) is not None]
     if not texts or not batch.rows:
         return 0
-    one = batch.take([0])[texts[0]]
-    return int(one.shape[1]) + (_shorter(texts[0]) or 0) if one.dim() > 1 else 0
+    name, less = next(iter(texts.items()))
+    one = batch.take([0])[name]
+    return int(one.shape[1]) + less if one.dim() > 1 else 0
 
 
 def _like(batch: Batch, names: Sequence[str], positions: int) -> Batch:

@@ -1,7 +1,6 @@
 """What the machine can do: the peak that utilisation is a share of, and memory in use."""
 
 import functools
-import os
 import time
 
 import psutil
@@ -50,10 +49,10 @@ def memory_bytes(kind: str) -> int:
 
 
 def memory_limit(device: torch.device) -> int:
-    """Return the bytes that a rank may use at most: of its GPU, or its part of the machine."""
+    """Return the bytes that a GPU has, or the machine."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return int(psutil.virtual_memory().total) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return int(psutil.virtual_memory().total)
 
 
 @functools.lru_cache(maxsize=1)

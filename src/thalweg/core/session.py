@@ -25,7 +25,7 @@ from thalweg.core.cost import flops_by_phase, model_facts, strain
 from thalweg.core.grow import models_at
 from thalweg.core.learner import Learner
 from thalweg.core.loop import Bench, run
-from thalweg.core.machine import memory_limit, peak_flops
+from thalweg.core.machine import peak_flops
 from thalweg.core.names import called, finder
 from thalweg.core.plan import Plan, plan
 from thalweg.core.recipe import Recipe, check, origin
@@ -83,7 +83,7 @@ def train(
         folder = world.from_main(lambda: folder)  # a counter in the name: the ranks must agree
         planned = plan(recipe, ranks=world.size)
         learners = build_learners(recipe, world)
-        tight = strain(recipe, learners, world, memory_limit(world.device))
+        tight = strain(recipe, learners, world)
         if tight is not None:
             session.warn(tight)
         world.from_main(lambda: _create(folder, recipe, origin, planned, learners, world))

@@ -31,6 +31,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from thalweg.core.batch import Batch, is_weight
+from thalweg.core.machine import memory_limit
 from thalweg.core.rng import key_seed
 from thalweg.errors import RecipeError
 
@@ -68,6 +69,16 @@ class World:
     def sharded(self) -> bool:
         """Whether a rank holds a part of each weight only."""
         return self.size > 1 and self.shard == "full"
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a rank may use at most: of its GPU, or its part of the machine."""
+        beside = 1 if self.device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return memory_limit(self.device) // beside
+
+    def held(self, size: int) -> int:
+        """Return how many of `size` bytes of weights and moments a rank holds."""
+        return size // self.size if self.sharded else size
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move a module to the device, and shard it where the world says so."""

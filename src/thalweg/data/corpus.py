@@ -204,7 +204,7 @@ class _Order(NamedTuple):
 def _block(order: _Order, block: int) -> np.ndarray:
     """Return the windows of a block of rows; together, since a call costs more than rows."""
     rows = np.arange(block * _BLOCK, (block + 1) * _BLOCK, dtype=np.int64)
-    return shuffled(rows, *order)
+    return shuffled(rows, order.windows, order.seed, order.name)
 
 
 @dataclass(frozen=True, eq=False)

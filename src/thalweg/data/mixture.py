@@ -212,13 +212,9 @@ def weights_at(weights: Dial, time: Time, names: tuple[str, ...]) -> Mapping[str
     if not isinstance(found, Mapping) or set(found) != set(names):
         raise _wrong_names(found, names)
     values = {n: found[n](time) if callable(found[n]) else found[n] for n in names}
-    if any(not _is_number(value) for value in values.values()):
+    if any(np.asarray(value).dtype.kind not in "iuf" for value in values.values()):
         raise _wrong_names(found, names)
     return values
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, float) or np.asarray(value).dtype.kind in "iuf"
 
 
 def _wrong_names(found: object, names: tuple[str, ...]) -> DialError:
