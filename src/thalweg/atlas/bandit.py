@@ -36,6 +36,7 @@ __all__ = [
     "answers",
     "online",
     "policy_of",
+    "read_logprobs",
 ]
 
 # R rows, T answer tokens, Q prompts, V answers a token can be, D features.
@@ -321,7 +322,7 @@ class Exact:
     def of(self, policy: Policy) -> dict[str, float]:
         """Return the numbers of a policy."""
         asked = list(range(self.bandit.prompts) if self.among is None else self.among)
-        log_QTV = policy.logprobs(torch.tensor(asked)).double()
+        log_QTV = read_logprobs(policy, asked).double()
         p_QTV = log_QTV.exp()
         right_QTV = torch.from_numpy(self.bandit.is_right[asked, : p_QTV.shape[1]])
         hit_Q = (p_QTV * right_QTV).sum(2).prod(1)
@@ -339,11 +340,17 @@ def adam(lr: Dial = 0.03) -> AdamW:
 
 
 @torch.no_grad()
+def read_logprobs(policy: Policy, prompts_Q: Sequence[int]) -> torch.Tensor:
+    """Return the log-probs [Q, T, V] of every token, on the CPU wherever the policy is."""
+    return policy.logprobs(torch.tensor(prompts_Q)).cpu()
+
+
+@torch.no_grad()
 def answers(
     policy: Policy, prompts_R: Sequence[int], draw: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return an answer [R, T] of a policy to each prompt."""
-    log_RTV = policy.logprobs(torch.tensor(prompts_R))
+    log_RTV = read_logprobs(policy, prompts_R)
     drawn_RT = _drawn(log_RTV, draw.random((*log_RTV.shape[:2], 1)))
     return np.asarray(drawn_RT.numpy(), dtype=np.int64)
 

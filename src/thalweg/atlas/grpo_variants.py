@@ -5,7 +5,16 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from thalweg.atlas.bandit import Bandit, Exact, Pulls, Softmax, adam, online, policy_of
+from thalweg.atlas.bandit import (
+    Bandit,
+    Exact,
+    Pulls,
+    Softmax,
+    adam,
+    online,
+    policy_of,
+    read_logprobs,
+)
 from thalweg.atlas.verdict import at_least, at_most, every, higher
 from thalweg.core.claim import Arm, Claim, Results, Size, Verdict
 from thalweg.core.protocols import Context, Dial
@@ -31,9 +40,9 @@ class WrongLength:
     def __call__(self, ctx: Context) -> Mapping[str, float]:
         """Return the number."""
         policy = policy_of(ctx.models["policy"].module)
-        p_QV = policy.logprobs(torch.arange(self.bandit.prompts))[:, 0].exp()
+        p_QV = read_logprobs(policy, range(self.bandit.prompts))[:, 0].exp()
         wrong_QV = p_QV * ~torch.from_numpy(self.bandit.is_right[:, 0])
-        on_V = 1.0 - torch.softmax(policy.u_VV, 1)[:, -1]
+        on_V = 1.0 - torch.softmax(policy.u_VV.cpu(), 1)[:, -1]
         length_V = 1.0 + torch.stack([on_V**k for k in range(self.bandit.length - 1)]).sum(0)
         return {"wrong_length": float((wrong_QV * length_V).sum() / wrong_QV.sum())}
 

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from thalweg.atlas.bandit import Bandit, Exact, Policy, Softmax, Table, adam, answers, policy_of
+from thalweg.atlas.bandit import (
+    Bandit,
+    Exact,
+    Policy,
+    Softmax,
+    Table,
+    adam,
+    answers,
+    policy_of,
+    read_logprobs,
+)
 from thalweg.atlas.kit import bottom
 from thalweg.atlas.runs import history
 from thalweg.atlas.verdict import every, higher, lower
@@ -41,9 +51,8 @@ class Fit:
     @torch.no_grad()
     def __call__(self, ctx: Context) -> Mapping[str, float]:
         """Return the number."""
-        prompts = torch.tensor(TEST)
-        log_QTV = policy_of(ctx.models["policy"].module).logprobs(prompts)
-        p_QTV = self.teacher.logprobs(prompts).exp()
+        log_QTV = read_logprobs(policy_of(ctx.models["policy"].module), TEST)
+        p_QTV = read_logprobs(self.teacher, TEST).exp()
         return {"fit": float(-(p_QTV * log_QTV).sum(2).mean())}
 
 

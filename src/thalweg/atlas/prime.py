@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from thalweg.atlas.bandit import Bandit, Exact, Pulls, Softmax, adam, online, policy_of
+from thalweg.atlas.bandit import (
+    Bandit,
+    Exact,
+    Pulls,
+    Softmax,
+    adam,
+    online,
+    policy_of,
+    read_logprobs,
+)
 from thalweg.atlas.runs import history
 from thalweg.atlas.verdict import at_least, every
 from thalweg.core.claim import Arm, Claim, Metrics, Results, Size, Verdict
@@ -46,9 +55,8 @@ class Localises:
     @torch.no_grad()
     def __call__(self, ctx: Context) -> Mapping[str, float]:
         """Return the number."""
-        prompts = torch.arange(WORLD.prompts)
         policy, prm, ref = (
-            policy_of(ctx.models[name].module).logprobs(prompts).double().numpy()
+            read_logprobs(policy_of(ctx.models[name].module), range(WORLD.prompts)).double().numpy()
             for name in ("policy", "prm", "ref")
         )
         odds, reward, right = np.exp(policy), prm - ref, WORLD.is_right

@@ -42,8 +42,9 @@ class Difference:
         model = cast(Decoder, learner.module)
         rows, _ = text.next(text.start(ctx), replace(ctx, rows=16))
         with learner.evaluating(), TemporaryDirectory() as folder:
-            read = freeze(model, folder).embed(rows["tokens"])
-            return {"difference": float((read - model.embed(rows["tokens"])).abs().max())}
+            tokens = rows["tokens"].to(learner.world.device)
+            read = freeze(model, folder).embed(tokens)
+            return {"difference": float((read - model.embed(tokens)).abs().max())}
 
 
 def folder_of(most: int) -> str:
