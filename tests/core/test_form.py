@@ -8,9 +8,10 @@ import torch
 
 from core_helpers import play
 from lab import Linear2, Lines, Squared
-from thalweg.core.batch import Batch, check_shapes
+from thalweg.core.batch import Batch
 from thalweg.core.moves import Learn
 from thalweg.core.recipe import Phase, Recipe, check
+from thalweg.core.returned import check_columns
 from thalweg.errors import ColumnError, RecipeError
 from thalweg.optim import SGD
 
@@ -113,7 +114,7 @@ def test_what_is_no_objective_is_refused_where_it_is_written():
     [
         ({"source": Bare()}, r"a dict from Bare\.next"),
         ({"source": Columns()}, "a dict from Columns"),
-        ({"do": (Forgetful(), LEARN)}, "a NoneType from Forgetful"),
+        ({"do": (Forgetful(), LEARN)}, "None from Forgetful"),
         ({"do": (Learn("policy", Plain(), SGD(0.1)),)}, "a Tensor"),
         ({"do": (Learn("policy", Constant(), SGD(0.1)),)}, "no weight has a part in"),
     ],
@@ -125,6 +126,6 @@ def test_what_a_part_gives_is_looked_at(changes, text):
 
 def test_a_column_of_targets_is_one_narrower_than_the_tokens():
     tokens = torch.ones(2, 5, dtype=torch.int64)
-    check_shapes(Batch({"tokens": tokens, "weight": torch.ones(2, 4)}), "Mine")
+    check_columns(Batch({"tokens": tokens, "weight": torch.ones(2, 4)}), (), (), "Mine")
     with pytest.raises(ColumnError, match=r"'weight' of shape \[2, 5\] beside tokens \[2, 5\]"):
-        check_shapes(Batch({"tokens": tokens, "weight": torch.ones(2, 5)}), "Mine")
+        check_columns(Batch({"tokens": tokens, "weight": torch.ones(2, 5)}), (), (), "Mine")

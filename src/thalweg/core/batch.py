@@ -25,7 +25,6 @@ __all__ = [
     "ColumnSpec",
     "Lazy",
     "Reader",
-    "check_shapes",
     "is_weight",
     "places_of",
     "spec_of",
@@ -273,7 +272,6 @@ class Batch(Mapping[str, torch.Tensor]):
         return _of_rows(joined, sum(batch.rows for batch in batches))
 
 
-_OF_PAIRS = ("chosen", "rejected", "chosen_weight", "rejected_weight")
 PAIR_WEIGHTS = ("chosen_weight", "rejected_weight")
 """Of pairs: they say which targets are meant; `weight` [R] is what a pair counts."""
 
@@ -300,33 +298,6 @@ def places_of(batch: Batch) -> int:
     names = [name for name in ("weight", *PAIR_WEIGHTS) if name in batch]
     widths = [batch[name].shape[1] for name in names if batch[name].dim() > 1]
     return max(sum(widths), 1)
-
-
-def check_shapes(batch: Batch, maker: str) -> None:
-    """Refuse columns of targets that are not one narrower than `tokens`; unread ones pass.
-
-    Args:
-        batch: The batch.
-        maker: What made it, for the error.
-
-    Raises:
-        ColumnError: A column of the table whose shape there is [R, T-1] has another here.
-    """
-    tokens = batch.column("tokens") if "tokens" in batch else None
-    if not isinstance(tokens, torch.Tensor):
-        return
-    wanted = (batch.rows, tokens.shape[1] - 1)
-    for name in batch:
-        column, spec = batch.column(name), spec_of(name)
-        if spec is None or spec.shape != "[R, T-1]" or name.endswith(_OF_PAIRS):
-            continue
-        if isinstance(column, torch.Tensor) and column.dim() > 1 and column.shape != wanted:
-            raise ColumnError(
-                f"'{name}' of shape {list(column.shape)} beside tokens {list(tokens.shape)}",
-                expected=f"{list(wanted)}: a value for each target, tokens[:, 1:]",
-                where=maker,
-                write=f"{name}[:, 1:], if there is one for each token",
-            )
 
 
 def spec_of(name: str) -> ColumnSpec | None:

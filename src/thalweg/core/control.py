@@ -12,8 +12,9 @@ from typing import Any
 from thalweg.core.dials import From
 from thalweg.core.learner import Learner
 from thalweg.core.loop import Bench, Memory, run_phase
-from thalweg.core.protocols import Action, Context, Next, Save, Schedule, Set, State, Stop, Trial
+from thalweg.core.protocols import Context, Next, Save, Schedule, Set, State, Stop, Trial
 from thalweg.core.recipe import Phase
+from thalweg.core.returned import check_actions
 from thalweg.core.state import RunState
 from thalweg.core.tree import find_path, record
 from thalweg.errors import Diverged
@@ -29,14 +30,14 @@ def steer(bench: Bench, phase: Phase, state: RunState, ctx: Context) -> tuple[Ru
     tags: list[str] = []
     for number, controller in enumerate(phase.controllers):
         ctx = replace(ctx, last=state.last, trial=())
-        actions, own = controller.act(state.controllers[number], ctx)
+        queue, own = check_actions(controller.act(state.controllers[number], ctx), controller)
         state = _remember(state, number, own)
-        queue: list[Action] = list(actions)
         while queue:
             action = queue.pop(0)
             if isinstance(action, Trial):
                 state, rows = _trial(bench, phase, state, action)
-                more, own = controller.act(own, replace(ctx, trial=rows))
+                asked = controller.act(own, replace(ctx, trial=rows))
+                more, own = check_actions(asked, controller)
                 state = _remember(state, number, own)
                 queue += more
             elif isinstance(action, Save):

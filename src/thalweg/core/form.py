@@ -75,7 +75,7 @@ def _wanted(kind: type) -> tuple[str, ...]:
 
 
 def _check_tuple(parts: object, where: str) -> None:
-    if not isinstance(parts, tuple | list):
+    if not isinstance(parts, tuple):
         raise RecipeError(
             f"a {type(parts).__name__}",
             expected="a tuple of parts",

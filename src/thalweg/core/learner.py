@@ -21,8 +21,9 @@ from thalweg.core.batch import Batch, places_of
 from thalweg.core.gradients import watched
 from thalweg.core.grow import Growable, moments
 from thalweg.core.protocols import Loss, ModelSpec, Objective
+from thalweg.core.returned import check_loss
 from thalweg.core.world import World
-from thalweg.errors import Diverged, RecipeError
+from thalweg.errors import Diverged
 from thalweg.optim import Optimizers, OptimizerSpec, Widening, build
 from thalweg.optim.values import whole
 
@@ -311,8 +312,8 @@ class Learner:
         losses = []
         for part in _micros(self.world.mine(batch), micro):
             with self._autocast():
-                loss = objective(self._call, part.loaded(self.world.device))
-            _check_loss(loss, objective, self.name)
+                found = objective(self._call, part.loaded(self.world.device))
+            loss = check_loss(found, objective, self.name, part.rows)
             loss.value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             losses.append(Loss(loss.value.detach(), loss.sums, loss.rows))
         self.world.sum_gradients(self.module)
@@ -380,20 +381,6 @@ def _micros(batch: Batch, micro: float | None) -> list[Batch]:
 def _overwrite(pairs: Sequence[tuple[nn.Parameter, torch.Tensor]]) -> None:
     for parameter, value in pairs:
         parameter.copy_(value)
-
-
-def _check_loss(loss: object, objective: Objective, model: str) -> None:
-    """Refuse what an objective of the user's own returns, if nothing can be learned from it."""
-    if isinstance(loss, Loss) and loss.value.requires_grad:
-        return
-    raise RecipeError(
-        "a loss that no weight has a part in"
-        if isinstance(loss, Loss)
-        else f"a {type(loss).__name__}",
-        expected="Loss(value, sums, rows), its value a scalar made by calling the model",
-        where=f"{type(objective).__name__}, learn.{model}",
-        write="return Loss((weight * nats).sum())",
-    )
 
 
 def _with_weight(batch: Batch) -> Batch:

@@ -13,16 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-from thalweg.core.batch import Batch, check_shapes, targets_of
+from thalweg.core.batch import Batch, targets_of
 from thalweg.core.dials import Dials
 from thalweg.core.learner import Learner
-from thalweg.core.protocols import Context, FromStart, Monitor, Move, Source
+from thalweg.core.protocols import Context, Controller, FromStart, Monitor, Move, Source
 from thalweg.core.recipe import Phase, Recipe
 from thalweg.core.report import Report
-from thalweg.core.state import RunState
+from thalweg.core.returned import check_batch, check_columns, check_drawn, numbers
+from thalweg.core.state import RunState, check_state
 from thalweg.core.time import Span, Time
 from thalweg.core.world import World
-from thalweg.errors import Diverged, RecipeError
+from thalweg.errors import Diverged
 
 __all__ = ["Bench", "Closing", "Memory", "Recorder", "run", "run_phase"]
 
@@ -218,8 +219,11 @@ def _started(bench: Bench, phase: Phase, state: RunState, dials: Dials) -> RunSt
     time = dials.time(state)
     live = dials.live(time)
     ctx = _context(bench, time, state, live.rows, Report(()))
-    controllers = [controller.start(ctx) for controller in phase.controllers]
-    state = replace(state, source=live.source.start(ctx), controllers=controllers)
+    parts: tuple[Source | Controller, ...] = (live.source, *phase.controllers)
+    source, *controllers = (part.start(ctx) for part in parts)
+    for part, own in zip(parts, (source, *controllers), strict=True):
+        check_state(own, part)
+    state = replace(state, source=source, controllers=controllers)
     bench.recorder.save(state, bench.learners)
     return state
 
@@ -239,7 +243,7 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
     try:
         batch, source = _drawn(live.source, state, ctx)
         for move in live.do:
-            batch = _batch(move(batch, ctx), move)
+            batch = check_batch(move(batch, ctx), move)
     except Diverged as error:
         raise _located(error, bench, state) from error
     seconds = clock.perf_counter() - begin
@@ -265,44 +269,25 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
 
 def _drawn(source: Source, state: RunState, ctx: Context) -> tuple[Batch, Any]:
     """Return what the source gives, if that is a batch and a state."""
-    found = source.next(state.source, ctx)
-    if not (isinstance(found, tuple) and len(found) == 2):
-        raise RecipeError(
-            f"a {type(found).__name__} from {type(source).__name__}.next",
-            expected="a Batch and the next state",
-            where=f"step {int(ctx.time.run_step) + 1}",
-            write="return Batch({...}), {...}",
-        )
-    batch = _batch(found[0], source)
+    batch, own = check_drawn(source.next(state.source, ctx), source, state.run_step + 1)
     if int(ctx.time.step) == 0:
-        check_shapes(batch, type(source).__name__)
-    return batch, found[1]
-
-
-def _batch(found: object, part: object) -> Batch:
-    """Return what a part gave, if that is a batch."""
-    if isinstance(found, Batch):
-        return found
-    raise RecipeError(
-        f"a {type(found).__name__} from {type(part).__name__}",
-        expected="a Batch",
-        where=type(part).__name__,
-        write='return Batch({"tokens": ..., "weight": ...}), or batch.plus({...})',
-    )
+        check_columns(batch, source.makes, source.names, type(source).__name__)
+        check_state(own, source)
+    return batch, own
 
 
 def _measure_before(monitors: Sequence[Monitor], ctx: Context) -> None:
     """Let those monitors measure that want to see the models before the phase changes them."""
     for monitor in monitors:
         if isinstance(monitor, FromStart):
-            ctx.log(monitor.before(ctx))
+            ctx.log(numbers(monitor.before(ctx), type(monitor).__name__))
 
 
 def _measure(monitors: Sequence[Monitor], ctx: Context) -> None:
     """Let those monitors measure whose turn it is after this step."""
     for monitor in monitors:
         if _due(monitor, ctx.time):
-            ctx.log(monitor(ctx))
+            ctx.log(numbers(monitor(ctx), type(monitor).__name__))
 
 
 def _due(monitor: Monitor, time: Time) -> bool:

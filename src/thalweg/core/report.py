@@ -5,6 +5,7 @@ from typing import Any
 
 from thalweg.core.batch import Batch
 from thalweg.core.learner import Learned
+from thalweg.core.returned import numbers
 
 __all__ = ["Report"]
 
@@ -26,8 +27,13 @@ class Report:
         self._learned: dict[str, list[tuple[Batch, Learned]]] = {}
 
     def log(self, values: Mapping[str, float]) -> None:
-        """Add numbers."""
-        self._logged.update({name: float(value) for name, value in values.items()})
+        """Add numbers.
+
+        Raises:
+            RecipeError: They are none, or stand under a name of the loop's own.
+        """
+        named = numbers(values, "ctx.log, by a move or a monitor")
+        self._logged.update({name: float(value) for name, value in named.items()})
 
     def learned(self, model: str, part: Batch, learned: Learned, of: int) -> None:
         """Add one optimizer step of a Learn."""

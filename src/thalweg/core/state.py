@@ -11,8 +11,9 @@ import torch
 
 from thalweg.core.protocols import State
 from thalweg.core.time import Time
+from thalweg.errors import RecipeError
 
-__all__ = ["RunState"]
+__all__ = ["RunState", "check_state"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,14 @@ class RunState:
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data that json can write; tensors as their type, shape and values."""
-        return {field.name: _written(getattr(self, field.name)) for field in fields(self)}
+        """Return plain data that json can write; tensors as their type, shape and values.
+
+        Raises:
+            RecipeError: A part's state is no plain data.
+        """
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        named["journal"] = [list(entry) for entry in self.journal]
+        return {name: _written(value, name) for name, value in named.items()}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "RunState":
@@ -70,15 +77,38 @@ class RunState:
         return RunState(**{**_read(data), "journal": journal})
 
 
-def _written(value: Any) -> Any:
+def check_state(state: State, part: object) -> None:
+    """Refuse a part's state that would not be the same when the run is resumed.
+
+    Args:
+        state: What its `start`, `next` or `act` returned.
+        part: The source or controller, for the error.
+
+    Raises:
+        RecipeError: It is not made of None, bools, numbers, text, tensors, lists of them, and
+            mappings of them by text.
+    """
+    _written(state, f"the state of {type(part).__name__}")
+
+
+def _written(value: Any, where: str) -> Any:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
     if isinstance(value, torch.Tensor):
         kind = str(value.dtype).removeprefix("torch.")
         return {"$tensor": kind, "shape": [*value.shape], "values": value.flatten().tolist()}
-    if isinstance(value, Mapping):
-        return {key: _written(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_written(item) for item in value]
-    return value
+    if isinstance(value, Mapping) and all(type(key) is str for key in value):
+        return {key: _written(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_written(item, f"{where}.{number}") for number, item in enumerate(value)]
+    mapping = isinstance(value, Mapping)
+    raise RecipeError(
+        f"keys {[*value]!r:.80}" if mapping else f"{value!r:.80}, a {type(value).__name__}",
+        expected="plain data, which is the same after a resume: None, bools, int, float, text, "
+        "tensors, lists, mappings by text",
+        where=where,
+        write="{str(key): value, ...}" if mapping else "int(...), float(...), [*...], .tolist()",
+    )
 
 
 def _read(value: Any) -> Any:

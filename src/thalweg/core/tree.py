@@ -164,29 +164,45 @@ def _frozen(parts: Mapping[str, Callable[[Time], Any]], time: Time) -> dict[str,
 
 
 def record(tree: Any, path: str = "") -> Any:
-    """Return the tree as plain JSON data.
+    """Return the tree as plain JSON data, from which `read_record` makes the same tree.
 
     Raises:
-        RecipeError: Something has no record: an open file, a lambda, an array ...
+        RecipeError: Something has no record (an open file, a lambda, an array ...), or would be
+            read back as something else: a list, a mapping with keys that are no text, an Enum.
     """
-    if tree is None or isinstance(tree, bool | str | int):
+    if tree is None or type(tree) in (bool, str, int):
         return tree
     if isinstance(tree, float):
-        return tree if math.isfinite(tree) else {"$float": str(tree)}
+        return float(tree) if math.isfinite(tree) else {"$float": str(float(tree))}
     if _is_node(tree):
-        body = {f.name: record(getattr(tree, f.name), _join(path, f.name)) for f in fields(tree)}
-        return {"$": _name(type(tree), path), **body}
-    if isinstance(tree, Mapping):
-        return {str(key): record(value, _join(path, str(key))) for key, value in tree.items()}
-    if isinstance(tree, tuple | list):
+        kind: type = type(tree)
+        body = {n: record(getattr(tree, n), _join(path, n)) for n in _field_names(kind)}
+        return {"$": _name(kind, path), **body}
+    if isinstance(tree, Mapping) and all(type(key) is str for key in tree):
+        return {key: record(value, _join(path, key)) for key, value in tree.items()}
+    if isinstance(tree, tuple):
         return [record(value, _join(path, str(i))) for i, value in enumerate(tree)]
     if isinstance(tree, FunctionType):
         return {"$function": _name(tree, path)}
-    raise RecipeError(
-        f"a value of type {type(tree).__name__}",
-        expected="numbers, strings, tuples, mappings, frozen dataclasses, top-level functions",
-        where=path or "the recipe",
-        write="a frozen dataclass, or By(function) with a function defined by 'def' in the file",
+    raise _no_record(tree, path or "the recipe")
+
+
+def _no_record(value: Any, where: str) -> RecipeError:
+    """Return what to say of a value that a record cannot give back as it is."""
+    if isinstance(value, list):
+        given, write = "a list", "a tuple: (a, b), or (a,) of one"
+    elif isinstance(value, Mapping):
+        given, write = "a mapping whose keys are not all text", '{"0": ...}, or a tuple of pairs'
+    elif isinstance(value, type):
+        given, write = f"the class {value.__name__}", f"{value.__name__}(...)"
+    else:
+        given = f"a value of type {type(value).__name__}"
+        write = "a frozen dataclass, or By(function) with a function defined by 'def' in the file"
+    return RecipeError(
+        given,
+        expected="numbers, text, tuples, mappings by text, frozen dataclasses, functions of a file",
+        where=where,
+        write=write,
     )
 
 

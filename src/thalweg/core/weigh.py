@@ -19,6 +19,7 @@ import torch
 
 from thalweg.core.batch import Batch
 from thalweg.core.protocols import Dial
+from thalweg.errors import ColumnError
 
 __all__ = [
     "AsGiven",
@@ -141,6 +142,13 @@ def raw_columns_of(weigh: Weigh) -> tuple[str, ...]:
 def _weight(batch: Batch, column: str) -> torch.Tensor:
     """Return raw weights; a batch without `weight` counts each row once."""
     if column == "weight" and column not in batch:
+        if "tokens" in batch:
+            raise ColumnError(
+                "rows of 'tokens' without 'weight'",
+                expected="a weight for each target, float32 [R, T-1]: 1 counts, 0 does not",
+                where="the batch of a Learn",
+                write='"weight": torch.ones(tokens[:, 1:].shape), from the source',
+            )
         return torch.ones(batch.rows)
     return batch[column].float()
 
