@@ -69,9 +69,20 @@ class Dials:
         return state.time(self.steps, self.batch_tokens)
 
     def live(self, time: Time) -> Phase:
-        """Return the phase with every schedule frozen; controllers keep theirs."""
+        """Return the phase with every schedule frozen; controllers keep theirs.
+
+        Raises:
+            DialError: A number that a part refuses; less than one row.
+        """
         parts = self.freeze(time) if self.freeze else _scheduled_parts(self.phase)
         source, do, rows, monitors = parts
+        if not rows >= 1:
+            raise DialError(
+                f"rows = {rows}",
+                expected="1 or more",
+                where=f"{self.phase.name}.rows, step {time.step} of the phase",
+                write="rows=32",
+            )
         return replace(self.phase, source=source, do=do, rows=round(rows), monitors=monitors)
 
     def values(self, live: Phase) -> dict[str, float]:

@@ -10,12 +10,13 @@ from torch import nn
 from thalweg.core.batch import PAIR_WEIGHTS, Batch, is_weight
 from thalweg.core.form import check_part
 from thalweg.core.gradients import WATCHED
-from thalweg.core.protocols import Context, Dial, Objective
+from thalweg.core.protocols import Context, Dial, Move, Objective
 from thalweg.core.weigh import TokenMean, Weigh, columns_of, raw_columns_of
 from thalweg.errors import DialError, RecipeError, did_you_mean
-from thalweg.optim import OptimizerSpec
+from thalweg.optim import Groups, OptimizerSpec
+from thalweg.optim.values import Leaf
 
-__all__ = ["AT_END", "NEVER", "Copy", "Learn", "Score", "logprobs"]
+__all__ = ["AT_END", "NEVER", "Copy", "Learn", "Score", "check_learn", "logprobs"]
 
 AT_END = -1
 """For `Copy.every`: once, after the last step of the phase, also one that a controller ended."""
@@ -113,6 +114,18 @@ class Learn:
         order = ctx.rng("minibatch", self.model, int(ctx.time.run_step), number)
         shuffled = batch.take(order.permutation(batch.rows))
         return [self.weigh(part) for part in shuffled.split(size)]
+
+
+def check_learn(move: Move, where: str) -> None:
+    """Refuse a Learn whose rule of weights or optimizer is none; once, not whenever it is frozen.
+
+    Raises:
+        RecipeError: As above.
+    """
+    if isinstance(move, Learn):
+        check_part(move.weigh, Weigh, f"{where}.weigh")
+        if not isinstance(move.optimizer, Groups):
+            check_part(move.optimizer, Leaf, f"{where}.optimizer")
 
 
 def _check_least(where: str, value: object, least: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import FunctionType
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from thalweg.core.form import check_form
 from thalweg.core.protocols import Controller, Dial, ModelSpec, Monitor, Move, Schedule, Source
@@ -96,6 +96,7 @@ def check(recipe: Recipe) -> None:
             is only filled in.
         DialError: A number is not a number, or a plain function stands where a schedule belongs.
     """
+    _check_whole(recipe)
     places = flatten(recipe)
     for path, value in places.items():
         holder, _, field = path.rpartition(".")
@@ -116,29 +117,23 @@ def check(recipe: Recipe) -> None:
         )
     from thalweg.core.grow import check_growth  # need torch, which writing a recipe does not
     from thalweg.core.join import check_counts
+    from thalweg.core.moves import check_learn
 
     for phase in recipe.phases:
         _check_phase(phase, recipe.models)
+        for move in phase.do:
+            check_learn(move, f"{phase.name}.{move.name}")
         check_counts(phase.source, phase.do, phase.name)
     check_growth(recipe)
 
 
 def _check_phase(phase: Phase, models: Mapping[str, ModelSpec | CopyOf]) -> None:
-    _unique([move.name for move in phase.do], f"{phase.name}.do", "Learn(..., name=...)")
-    if isinstance(phase.steps, int) and phase.steps < 0:
-        raise DialError(
-            f"steps = {phase.steps}",
-            expected="0 or more",
-            where=f"{phase.name}.steps",
-            write="steps=1000",
-        )
-    if isinstance(phase.rows, int) and phase.rows < 1:
-        raise DialError(
-            f"rows = {phase.rows}",
-            expected="1 or more",
-            where=f"{phase.name}.rows",
-            write="rows=32",
-        )
+    several = "one move of a model or column; a move of your own may have a field `name`"
+    _unique([move.name for move in phase.do], f"{phase.name}.do", several)
+    if not (phase.steps is None or isinstance(phase.steps, Span)):
+        _check_count(phase.steps, 0, f"{phase.name}.steps", "steps=1000, or steps=tokens(1e9)")
+    if not isinstance(phase.rows, Schedule):
+        _check_count(phase.rows, 1, f"{phase.name}.rows", "rows=32")
     have = list(phase.source.makes)
     for move in phase.do:
         where = f"{phase.name}.{move.name}"
@@ -163,11 +158,56 @@ def _check_phase(phase: Phase, models: Mapping[str, ModelSpec | CopyOf]) -> None
     _check_monitors(phase, models)
 
 
+def _check_whole(recipe: Recipe) -> None:
+    """Refuse fields of the recipe itself that are of another kind."""
+    if not isinstance(recipe.models, Mapping):
+        raise RecipeError(
+            f"a {type(recipe.models).__name__}",
+            expected="models by name",
+            where="Recipe.models",
+            write='{"policy": ...}',
+        )
+    _check_count(recipe.seed, 0, "Recipe.seed", "seed=1")
+    for field, kind in get_type_hints(Compute).items():
+        value, allowed = getattr(recipe.compute, field), get_args(kind) or (False, True)
+        if value not in allowed:
+            raise RecipeError(
+                f"compute.{field} = {value!r}",
+                expected=" or ".join(repr(one) for one in allowed),
+                where=f"compute.{field}",
+                write=f"{field}={allowed[0]!r}",
+            )
+    for field, value in (("every", recipe.saves.every), ("milestone", recipe.saves.milestone)):
+        if not isinstance(value, Span):
+            raise DialError(
+                f"{field} = {value!r}",
+                expected="a length",
+                where=f"saves.{field}",
+                write=f"{field}=steps(100), share(0.05) or tokens(1e8)",
+            )
+
+
+def _check_count(value: object, least: int, where: str, write: str) -> None:
+    """Refuse what is no whole number of at least `least`."""
+    if type(value) is not int or value < least:
+        raise DialError(
+            f"{where.rpartition('.')[2]} = {value!r}",
+            expected=f"a whole number, {least} or more",
+            where=where,
+            write=write,
+        )
+
+
 def _check_monitors(phase: Phase, models: Mapping[str, ModelSpec | CopyOf]) -> None:
     names = [str(getattr(one, "name", type(one).__name__)) for one in phase.monitors]
     if names:  # what two of one name measure would stand in one column
         _unique(names, f"{phase.name}.monitors", "one monitor over several sources")
     for monitor in phase.monitors:
+        every = monitor.every
+        if not isinstance(every, Span | Schedule):
+            _check_count(
+                every, 1, f"{phase.name}.monitors.{type(monitor).__name__}.every", "every=50"
+            )
         measured = getattr(monitor, "model", None)
         if isinstance(measured, str) and measured not in models:
             raise RecipeError(
@@ -180,7 +220,13 @@ def _check_monitors(phase: Phase, models: Mapping[str, ModelSpec | CopyOf]) -> N
 
 def _models_of(move: Move) -> list[str]:
     """Return the models that a move names in its fields `model`, `src` and `dst`."""
-    assert is_dataclass(move)
+    if not is_dataclass(move):
+        raise RecipeError(
+            f"{type(move).__name__}, which is no dataclass",
+            expected="a frozen dataclass: its fields are recorded",
+            where=move.name,
+            write=f"@dataclass(frozen=True) above class {type(move).__name__}",
+        )
     names = {f.name for f in fields(move)} & {"model", "src", "dst"}
     return [str(getattr(move, name)) for name in sorted(names)]
 
@@ -188,6 +234,14 @@ def _models_of(move: Move) -> list[str]:
 def _check_dial(path: str, value: Any, holder: Any, field: str) -> None:
     if isinstance(value, float) and value != value:
         raise DialError(f"{path} = NaN", expected="a number", where=path, write=f"{path}=0.1")
+    if isinstance(value, list):
+        raise RecipeError(
+            f"{path} is a list",
+            expected="a tuple: what a recipe holds does not change, and schedules are looked for "
+            "in tuples",
+            where=path,
+            write="(a, b), or (a,) of one",
+        )
     if isinstance(value, FunctionType) and not _takes_functions(holder, field):
         raise DialError(
             f"{path} is a plain function",

@@ -11,7 +11,7 @@ import torch
 
 from thalweg.core.batch import PAIR_WEIGHTS, Batch, Column, Lazy, spec_of
 from thalweg.core.protocols import Action, Loss, Next, Objective, Save, Set, State, Stop, Trial
-from thalweg.errors import ColumnError, RecipeError
+from thalweg.errors import ColumnError, DialError, RecipeError
 
 __all__ = ["check_actions", "check_batch", "check_columns", "check_drawn", "check_loss", "numbers"]
 
@@ -148,6 +148,8 @@ def check_actions(found: object, controller: object) -> tuple[list[Action], Stat
     if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], tuple | list):
         odd = [action for action in found[0] if not isinstance(action, _ACTIONS)]
         if not odd:
+            for action in found[0]:
+                _check_trial(action, name)
             return [*found[0]], found[1]
         given = f"{_kind(odd[0])} among the actions of {name}"
     else:
@@ -158,6 +160,23 @@ def check_actions(found: object, controller: object) -> tuple[list[Action], Stat
         where=name,
         write='return (Set({"lr": 1e-4}),), state',
     )
+
+
+def _check_trial(action: Action, controller: str) -> None:
+    """Refuse a trial of no steps, which tells nothing and would be asked for again, for ever."""
+    if not isinstance(action, Trial):
+        return
+    if (
+        type(action.steps) is not int
+        or action.steps < 1
+        or action.data not in ("rewind", "continue")
+    ):
+        raise DialError(
+            f"{action}",
+            expected="steps: a whole number, 1 or more; data: 'rewind' or 'continue'",
+            where=controller,
+            write='Trial({"lr": 1e-3}, steps=20)',
+        )
 
 
 def numbers(found: object, part: str) -> Mapping[str, Any]:

@@ -7,13 +7,14 @@ one forward pass.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
 from thalweg.core.batch import Batch
 from thalweg.core.protocols import Dial, Scored
+from thalweg.errors import RecipeError
 from thalweg.models.shared import Shared
 from thalweg.objectives.prompts import shared_prompts, side_by_side
 
@@ -22,6 +23,7 @@ __all__ = [
     "Logprobs",
     "Once",
     "Sequences",
+    "as_scored",
     "by_sequence",
     "documents_of",
     "mean_of",
@@ -77,12 +79,31 @@ def score_all(
         return _of_groups(model, side_by_side(batch, columns), shared, len(columns), asked)
     tokens_NT = torch.cat([batch[name] for name in columns])
     document = documents_of(batch) if columns == ("tokens",) else None
-    found: Scored = model(tokens_NT[:, :-1], document, targets_RT=tokens_NT[:, 1:], **asked)
+    found = as_scored(model(tokens_NT[:, :-1], document, targets_RT=tokens_NT[:, 1:], **asked))
     logprobs = found.logprobs.chunk(len(columns))
     if found.entropy is None:
         return [Scored(None, part) for part in logprobs]
     entropies = found.entropy.chunk(len(columns))
     return [Scored(None, a, b) for a, b in zip(logprobs, entropies, strict=True)]
+
+
+def as_scored(found: Any) -> Scored:
+    """Return what a model gave when it was asked for log-probs, if that is what it gave.
+
+    Raises:
+        RecipeError: It is something else: logits, most likely.
+    """
+    if hasattr(found, "logprobs"):
+        scored: Scored = found
+        return scored
+    raise RecipeError(
+        f"a {type(found).__name__} from a model that was asked for the log-probs of targets",
+        expected="Scored(loss, logprobs), from model(tokens, document, targets_RT=..., "
+        "weight_RT=...)",
+        where="the forward pass of a model of your own",
+        write="Scored(None, logits.log_softmax(-1).gather(-1, targets_RT[..., None]).squeeze(-1)), "
+        "or the models of this library",
+    )
 
 
 def _of_groups(

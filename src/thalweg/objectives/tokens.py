@@ -7,7 +7,7 @@ from torch import nn
 
 from thalweg.core.batch import Batch
 from thalweg.core.protocols import Loss
-from thalweg.objectives.forward import documents_of, per_row
+from thalweg.objectives.forward import as_scored, documents_of, per_row
 
 __all__ = ["NextToken"]
 
@@ -29,7 +29,9 @@ class NextToken:
             batch: `tokens` [R, T], `weight` [R, T-1], perhaps `document` [R, T].
         """
         tokens, weight = batch["tokens"], batch["weight"]
-        scored = model(
-            tokens[:, :-1], documents_of(batch), targets_RT=tokens[:, 1:], weight_RT=weight
+        scored = as_scored(
+            model(tokens[:, :-1], documents_of(batch), targets_RT=tokens[:, 1:], weight_RT=weight)
         )
-        return Loss(scored.loss, {}, per_row(-scored.logprobs, weight))
+        nats = -scored.logprobs
+        value = (weight * nats).sum() if scored.loss is None else scored.loss
+        return Loss(value, {}, per_row(nats, weight))
