@@ -58,8 +58,8 @@ class Learn:
         """
         check_part(self.objective, Objective, f"{self.name}.objective")
         for field, least in (("passes", 1), ("minibatch", 1), ("micro", 1), ("clip", 0)):
-            _check_least(f"{self.name}.{field}", getattr(self, field), least)
-        for name in set(self.watch) - set(WATCHED):
+            _check_least(self, field, least)
+        for name in [name for name in self.watch if name not in WATCHED]:
             raise RecipeError(
                 f"watch '{name}'",
                 expected=" or ".join(WATCHED),
@@ -128,14 +128,14 @@ def check_learn(move: Move, where: str) -> None:
             check_part(move.optimizer, Leaf, f"{where}.optimizer")
 
 
-def _check_least(where: str, value: object, least: int) -> None:
+def _check_least(move: Learn, field: str, least: int) -> None:
     """Refuse a number below its least; None and schedules pass."""
+    value = getattr(move, field)
     if isinstance(value, int | float) and not value >= least:
-        field = where.rpartition(".")[2]
         raise DialError(
             f"{field} = {value}",
             expected=f"{least} or more",
-            where=where,
+            where=f"{move.name}.{field}",
             write=f"{field}=1",
         )
 

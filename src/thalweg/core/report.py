@@ -73,8 +73,7 @@ class Report:
                 sums[name] = sums.get(name, 0.0) + value
         out.update(_ratios(sums))
         if len(self._names) > 1:
-            for name, value in self._by_source(parts).items():
-                out[name] = value
+            out.update(self._by_source(parts))
         return out
 
     def _by_source(self, parts: list[tuple[Batch, Learned]]) -> dict[str, float]:
