@@ -20,6 +20,7 @@ from thalweg.schedules.clock import (
     by_piece,
     check_schedule,
     check_span,
+    check_spans,
     is_moment,
     moved,
     number_at,
@@ -52,9 +53,10 @@ class Then(Schedule[Piece]):
     """Length of the first."""
 
     def __post_init__(self) -> None:
-        """Refuse what is not a schedule."""
+        """Refuse what is not a schedule, and what is not a length."""
         check_schedule(self, "first", self.first, numbers=False)
         check_schedule(self, "second", self.second, numbers=False)
+        check_span(self, "after", self.after)
 
     def __call__(self, time: Time) -> Piece:
         """Return the value at `time`."""
@@ -137,8 +139,9 @@ class Repeat(Schedule[Piece]):
     """Length of a cycle, at least one step."""
 
     def __post_init__(self) -> None:
-        """Refuse what is not a schedule."""
+        """Refuse what is not a schedule, and what is not a length."""
         check_schedule(self, "schedule", self.schedule, numbers=False)
+        check_span(self, "every", self.every, empty=False)
 
     def __call__(self, time: Time) -> Piece:
         """Return the value at `time`.
@@ -193,8 +196,7 @@ class Sampled(Schedule[Piece]):
         check_schedule(self, "schedule", self.schedule, numbers=False)
         if self.every is not None:
             check_span(self, "every", self.every, empty=False)
-        for number, moment in enumerate(self.at):
-            check_span(self, f"at.{number}", moment)
+        check_spans(self, "at", self.at)
         if (self.every is None) == (not self.at):
             raise DialError(
                 f"every = {self.every} and {len(self.at)} moments in at",
