@@ -213,12 +213,8 @@ def test_what_is_no_law_is_refused(bad):
 def test_what_is_no_list_of_curves_is_refused(many):
     law, curves = AnnealingLaw(), made(AnnealingLaw(), *TRUTH[AnnealingLaw()])
     fitted = fit(law, many(curves))
+    uses = ((fit, law), (fit_sizes, law), (cross_validate, law), (errors_of, fitted))
     for bad in (curves[0], [curves], None, "wsd"):
-        for use, first in (
-            (fit, law),
-            (fit_sizes, law),
-            (cross_validate, law),
-            (errors_of, fitted),
-        ):
+        for use, first in uses:
             with pytest.raises(RecipeError, match="a list of curves"):
                 use(first, bad)
