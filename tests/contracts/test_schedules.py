@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from typing import get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ import pytest
 import thalweg.schedules as room
 from schedule_examples import BATCH_TOKENS, END, EXAMPLES, Example, halves
 from thalweg.core.protocols import Schedule
-from thalweg.core.time import Span, Time
+from thalweg.core.time import Span, Time, share, steps, tokens
 from thalweg.core.tree import read_record, record
 from thalweg.errors import DialError
+
+UNITS = {"steps": steps, "share": share, "tokens": tokens}
 
 
 def public() -> set[type]:
@@ -120,3 +123,18 @@ def test_every_number_in_it_may_be_overridden_but_not_by_nonsense(example: Examp
             for bad in (math.nan, math.inf, "1e-3", None, True):
                 with pytest.raises(DialError, match=field.name):
                     dataclasses.replace(example.schedule, **{field.name: bad})
+
+
+def test_a_number_where_a_length_belongs_is_refused_with_a_length_to_write(
+    example: Example,
+) -> None:
+    for field, hint in get_type_hints(type(example.schedule)).items():
+        if Span not in (hint, *get_args(hint)):
+            continue
+        several = get_origin(hint) is tuple
+        for bad in (10, 0.2, "10", *([share(0.5), [share(0.5)], (10,), (None,)] * several)):
+            with pytest.raises(DialError, match=field) as refused:
+                dataclasses.replace(example.schedule, **{field: bad})
+            for written in refused.value.write.split(" or "):
+                value = eval(written.removeprefix(f"{field}="), UNITS)
+                assert all(isinstance(one, Span) for one in (value if several else (value,)))

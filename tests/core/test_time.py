@@ -31,6 +31,13 @@ def test_a_length_that_means_nothing_is_refused(unit, bad):
         unit(bad)
 
 
+@pytest.mark.parametrize("bad", ["100", None, True, [1], steps(1)])
+@pytest.mark.parametrize("unit", [steps, share, tokens])
+def test_a_length_that_is_no_number_is_refused(unit, bad):
+    with pytest.raises(DialError, match=rf"^{unit.__name__}\("):
+        unit(bad)
+
+
 def test_a_share_above_one_is_refused():
     with pytest.raises(DialError, match="share <= 1"):
         share(1.1)

@@ -14,6 +14,7 @@ from thalweg.laws import (
     cross_validate,
     errors_of,
     fit,
+    fit_sizes,
     rank,
     warmup_hold_decay,
 )
@@ -197,3 +198,23 @@ def test_a_loss_from_before_the_first_update_spoils_neither_fit_nor_comparison()
     assert fitted.values["asymptote"] == pytest.approx(2.5, abs=1e-3)
     assert fitted.record.points == STEPS.size
     assert errors_of(fitted, [curve]).largest < 1e-3
+
+
+@pytest.mark.parametrize("bad", [MultiPowerLaw, "multi-power", None, Effective()])
+def test_what_is_no_law_is_refused(bad):
+    curves = made(BoundLaw(), [2.5, 1.0, 1.0], [])
+    for use in (fit, fit_sizes, cross_validate):
+        with pytest.raises(RecipeError, match=r"write: +MultiPowerLaw\(\)") as refused:
+            use(bad, curves)
+        assert refused.value.where == f"{use.__name__}(law)"
+
+
+@pytest.mark.parametrize("many", [list, tuple])
+def test_what_is_no_list_of_curves_is_refused(many):
+    law, curves = AnnealingLaw(), made(AnnealingLaw(), *TRUTH[AnnealingLaw()])
+    fitted = fit(law, many(curves))
+    uses = ((fit, law), (fit_sizes, law), (cross_validate, law), (errors_of, fitted))
+    for bad in (curves[0], [curves], None, "wsd"):
+        for use, first in uses:
+            with pytest.raises(RecipeError, match="a list of curves"):
+                use(first, bad)

@@ -67,6 +67,11 @@ def test_advice_has_every_schedule_at_every_budget_and_more_tokens_help():
     assert found.best.loss <= min(losses[1] for losses in found.table.values()) + 1e-6
 
 
+def test_other_schedules_decay_less_where_a_warmup_leaves_them_no_room():
+    found = advise(past(), lambda b: cosine(round(1500 * b), peak=PEAK, warmup=700), 1400)
+    assert all(np.isfinite(losses).all() for losses in found.table.values())
+
+
 def test_another_optimizer_is_refused_or_warned_of():
     other = planned(wsd(1500, 300), Origin(optimizer="Muon", batch_tokens=2048.0))
     with pytest.raises(RecipeError, match="optimizer Muon"):

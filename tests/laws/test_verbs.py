@@ -136,6 +136,10 @@ def test_the_recommendation_is_printed_and_written(fit_file, tmp_path):
     assert len(out.read_text().splitlines()) == T + 1
 
 
+def test_a_long_warmup_leaves_the_usual_decay_what_is_left(fit_file):
+    assert "decay from step" in optimise_file(fit_file, 1000, peak=1e-3, warmup=900).text
+
+
 def test_laws_are_compared_on_curves_left_out(files):
     text = compare_files(files, laws=["effective", "annealing"], since=100).text
     assert text.splitlines()[2].startswith("effective ")

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +78,14 @@ def test_it_adapts_a_model_of_transformers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"rank": 0}, "rank=0"), ({"targets": ("head",)}, "target 'head'"), ({"targets": ()}, "rank")],
+    [
+        *(({"rank": bad}, "a whole number") for bad in (0, "8", 2.5, None, True)),
+        *(({"alpha": bad}, "above 0") for bad in (0, -1.0, math.nan, math.inf, "16", None, True)),
+        *(({"dropout": bad}, r"in \[0, 1\)") for bad in (1.0, -0.1, math.nan, "0.1", None)),
+        *(({"targets": bad}, "a tuple of names") for bad in ("q_proj", (), ["qkv"], (1,), None)),
+        ({"targets": ("head",)}, "target 'head'"),
+        *(({"base": bad}, "Lora.base") for bad in (Transformer, "gpt2", None)),
+    ],
 )
 def test_numbers_out_of_range_are_refused(changes: dict[str, object], said: str) -> None:
     with pytest.raises(RecipeError, match=said):

@@ -23,3 +23,10 @@ def test_heads_are_64_wide_where_two_of_them_fit(name: str) -> None:
 def test_an_unknown_name_is_answered_with_a_near_one() -> None:
     with pytest.raises(RecipeError, match="did you mean '125m'"):
         size("124m", 100, 64)
+
+
+def test_a_size_that_is_no_name_is_refused_with_the_order_of_the_arguments() -> None:
+    with pytest.raises(RecipeError, match=r"size\(\"250k\", 512, 64\)"):
+        size(64, "250k", 16)  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="vocabulary: a whole number"):
+        size("250k", "64", 16)  # type: ignore[arg-type]

@@ -1,16 +1,11 @@
 """Optimizers without a rate, and NAdamW, against slow transcriptions of their papers."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
-import optimizers as slow
-
+from reference import optimizers as slow
 from thalweg.core.time import Time
 from thalweg.core.tree import at
 from thalweg.errors import DialError, RecipeError

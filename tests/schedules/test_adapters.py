@@ -9,7 +9,7 @@ import pytest
 
 from thalweg.core.time import Time, share, steps, tokens
 from thalweg.errors import DialError
-from thalweg.schedules import Blend, Linear, Wsd, for_optax, for_trainer, lambda_lr
+from thalweg.schedules import Blend, InverseSqrt, Linear, Wsd, for_optax, for_trainer, lambda_lr
 
 RATE = Wsd(3e-4, warmup=steps(3), decay=share(0.4), floor=1e-5)
 
@@ -127,3 +127,37 @@ def test_optax_needs_a_length() -> None:
     pytest.importorskip("jax")
     with pytest.raises(DialError, match="above 0"):
         for_optax(RATE, steps=0)
+
+
+@pytest.mark.parametrize("bad", [Linear, lambda t: 1.0, None, "cosine"])
+def test_what_is_no_schedule_is_refused_by_every_adapter(bad) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))])
+    for adapt in (
+        lambda: lambda_lr(optimizer, bad, steps=10),
+        lambda: for_trainer(bad, optimizer, steps=10),
+        lambda: for_optax(bad, steps=10),
+    ):
+        with pytest.raises(DialError, match=r"By\(function\)"):
+            adapt()
+
+
+@pytest.mark.parametrize("bad", ["50", share(1), 0, -1, 2.5, True])
+def test_what_is_no_number_of_steps_is_refused_by_every_adapter(bad) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("jax")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))])
+    for adapt in (
+        lambda: lambda_lr(optimizer, RATE, steps=bad),
+        lambda: for_trainer(RATE, optimizer, steps=bad),
+        lambda: for_optax(RATE, steps=bad),
+    ):
+        with pytest.raises(DialError, match="steps=1000"):
+            adapt()
+
+
+def test_optax_has_no_run_without_an_end() -> None:
+    pytest.importorskip("jax")
+    with pytest.raises(DialError, match="above 0"):
+        for_optax(InverseSqrt(1.0, scale=steps(10)), steps=None)

@@ -1,6 +1,7 @@
 """Algebra: clocks of the pieces, laws of the operations, and refusals."""
 
 import runpy
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -72,6 +73,10 @@ def run_step(time: Time) -> float:
 
 def growing(time: Time) -> dict[str, float]:
     return {"a": 1.0, "b": float(time.step)}
+
+
+def jumping(first: object, second: object, time: Time) -> object:
+    return first if time.step < 2 else second
 
 
 def broken(time: Time) -> float:
@@ -233,6 +238,19 @@ def test_by_names_the_step_at_which_its_function_fails() -> None:
         By(broken)(Time(np.arange(5)))
     with pytest.raises(DialError, match="a function of Time"):
         By(0.1)
+
+
+def test_by_refuses_a_plan_of_different_kinds_of_values() -> None:
+    for late in ({"b": 1.0}, {"a": 1.0, "b": 0.0}, {}, 1.0):
+        for first, second in (({"a": 1.0}, late), (late, {"a": 1.0})):
+            changes = By(partial(jumping, first, second))
+            with pytest.raises(DialError, match="at all times"):
+                changes(Time(np.arange(5)))
+
+
+def test_by_names_a_function_without_a_name() -> None:
+    with pytest.raises(DialError, match=r"partial\(.*gave 'fast'"):
+        By(partial(jumping, "fast", 1.0))(Time(0))
 
 
 def test_by_compares_by_its_function() -> None:

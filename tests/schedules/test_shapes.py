@@ -103,6 +103,8 @@ def test_an_endless_phase_has_no_share() -> None:
         lambda: Staircase((1.0, float("nan")), at=(steps(1),)),
         lambda: Blend({"a": 1.0}, {"b": 1.0}),
         lambda: Blend({}, {}),
+        lambda: Blend(0.9, 0.1),
+        lambda: Blend({"a": 1.0}, ["a"]),
         lambda: Blend({"a": float("nan")}, {"a": 1.0}),
         lambda: Linear(1.0, 0.0, over=steps(-1)),
     ],

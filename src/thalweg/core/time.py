@@ -75,12 +75,15 @@ class Span:
         """Refuse lengths that mean nothing.
 
         Raises:
-            DialError: Negative, not finite, or a share above 1.
+            DialError: No number, negative, not finite, or a share above 1.
         """
         top = 1.0 if self.unit == "share" else np.inf
-        if not (0 <= self.count <= top and np.isfinite(self.count)):
+        number = isinstance(self.count, int | float | np.integer | np.floating)
+        if isinstance(self.count, bool) or not (
+            number and 0 <= self.count <= top and np.isfinite(self.count)
+        ):
             raise DialError(
-                f"{self}",
+                f"{self.unit}({self.count!r})",
                 expected="0 <= share <= 1" if self.unit == "share" else f"{self.unit} >= 0, finite",
                 where="a length",
                 write="share(0.1)" if self.unit == "share" else f"{self.unit}(1000)",

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from thalweg.errors import RecipeError
 from thalweg.laws.curve import Curve
-from thalweg.laws.law import CurveLaw, Fitted, fit
+from thalweg.laws.law import CurveLaw, Fitted, check_law, fit
+from thalweg.laws.record import check_are_curves
 
 __all__ = ["Errors", "cross_validate", "errors_of", "rank"]
 
@@ -36,8 +37,9 @@ def errors_of(fitted: Fitted, curves: Sequence[Curve]) -> Errors:
     """Return the errors of a fit on curves, without asking its record.
 
     Raises:
-        RecipeError: No curves.
+        RecipeError: No curves, or no list of them.
     """
+    check_are_curves(curves, "errors_of(curves)")
     if not curves:
         raise RecipeError(
             "no curves to compare with",
@@ -65,8 +67,10 @@ def cross_validate(law: CurveLaw, curves: Sequence[Curve]) -> Errors:
         curves: At least three, so that every fit sees two.
 
     Raises:
-        RecipeError: Fewer than three curves.
+        RecipeError: No law, no list of curves, or fewer than three.
     """
+    check_law(law, "cross_validate(law)")
+    check_are_curves(curves, "cross_validate(curves)")
     if len(curves) < 3:
         raise RecipeError(
             f"{len(curves)} curves",

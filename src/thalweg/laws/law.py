@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,10 @@ from thalweg.core.rng import rng
 from thalweg.errors import RecipeError
 from thalweg.laws.curve import Curve, Origin
 from thalweg.laws.rates import JUMP, blocks
-from thalweg.laws.record import Record, check_curves, check_use, record_of
+from thalweg.laws.record import Record, check_are_curves, check_curves, check_use, record_of
 from thalweg.laws.solve import DELTA, Columns, Prior, minimise
 
-__all__ = ["Band", "CurveLaw", "Fitted", "evaluate", "fit", "scatter", "stretch"]
+__all__ = ["Band", "CurveLaw", "Fitted", "check_law", "evaluate", "fit", "scatter", "stretch"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -29,6 +29,7 @@ PER_DOUBLING = 0.003
 """The same for each factor of 2 between the peak and the record, for laws that cross peaks."""
 
 
+@runtime_checkable
 class CurveLaw(Protocol):
     """A family of loss curves: positive coefficients times columns of the schedule.
 
@@ -207,7 +208,8 @@ def fit(
             annealing: laws fitted on one cosine miss other schedules by .02 to .03 nats.
 
     Raises:
-        RecipeError: Too few points, curves of different origins, or one smooth decay alone.
+        RecipeError: No law, no list of curves, too few points, curves of different
+            origins, or one smooth decay alone.
 
     Example:
         >>> from thalweg.laws import AnnealingLaw, warmup_hold_decay
@@ -218,6 +220,8 @@ def fit(
         >>> round(fitted.values["asymptote"], 3), round(fitted.values["exponent"], 3)
         (2.0, 0.5)
     """
+    check_law(law, "fit(law)")
+    check_are_curves(curves, "fit(curves)")
     curves = [curve.begun() for curve in curves]
     check_curves(curves, len(law.coefficients) + len(law.shapes), one_decay)
     thin = [curve.thinned(POINTS) for curve in curves]
@@ -242,6 +246,23 @@ def fit(
         noise=noise,
         error=float(np.mean(np.abs(np.expm1(found.residual_J) * loss_J))),
         record=record_of(curves),
+    )
+
+
+def check_law(law: object, where: str) -> None:
+    """Refuse what is no law; its class is none either.
+
+    Raises:
+        RecipeError: It is not.
+    """
+    known = isinstance(law, CurveLaw)
+    if known and not isinstance(law, type):
+        return
+    raise RecipeError(
+        f"law = {law!r}",
+        expected="a law of loss curves, not its class",
+        where=where,
+        write=f"{law.__name__}()" if known and isinstance(law, type) else "MultiPowerLaw()",
     )
 
 

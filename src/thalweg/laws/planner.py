@@ -212,7 +212,10 @@ def advise(past: Past, rates: Callable[[float], Floats], warmup: int) -> Advice:
 def _shapes(peak: float, warmup: int) -> dict[str, Callable[[int], Floats]]:
     def wsd(share: float) -> Callable[[int], Floats]:
         return lambda steps: warmup_hold_decay(
-            steps, peak=peak, warmup=warmup, decay=max(round(share * steps), 1)
+            steps,
+            peak=peak,
+            warmup=warmup,
+            decay=min(max(round(share * steps), 1), steps - warmup),
         )
 
     return {

@@ -15,6 +15,7 @@ Nothing in it is fitted.
 """
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -175,10 +176,14 @@ def warmup_hold_decay(
         floor: Rate the fall aims at.
         power: 1: a straight line; 0.5 and 1.5 stay above and below it.
 
+    Raises:
+        DialError: Lengths that are no whole numbers, or longer than the run.
+
     Example:
         >>> warmup_hold_decay(5, peak=1.0, warmup=2, decay=2).tolist()
         [0.5, 1.0, 1.0, 1.0, 0.5]
     """
+    _check_lengths("warmup_hold_decay", steps, warmup, decay)
     at = np.arange(steps, dtype=np.float64)
     lr = np.full(steps, float(peak))
     if decay:
@@ -192,11 +197,28 @@ def warmup_hold_decay(
 def cosine(steps: int, *, peak: float, warmup: int = 0, floor: float = 0.0) -> Floats:
     """Return the rates of a warmup and half a cosine, for `steps` updates.
 
+    Raises:
+        DialError: Lengths that are no whole numbers, or a warmup longer than the run.
+
     Example:
         >>> cosine(4, peak=1.0).round(3).tolist()
         [1.0, 0.854, 0.5, 0.146]
     """
+    _check_lengths("cosine", steps, warmup)
     at = np.arange(steps, dtype=np.float64)
     x = np.clip((at - warmup) / max(steps - warmup, 1), 0.0, 1.0)
     lr = floor + 0.5 * (peak - floor) * (1.0 + np.cos(np.pi * x))
     return np.where(at < warmup, peak * (at + 1) / max(warmup, 1), lr)
+
+
+def _check_lengths(where: str, steps: int, warmup: int, decay: int = 0) -> None:
+    """Refuse what is not counted in whole steps, and pieces longer than the whole."""
+    given = {"steps": steps, "warmup": warmup, "decay": decay}
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in given.values())
+    if not whole or min(given.values()) < 0 or warmup + decay > steps:
+        raise DialError(
+            ", ".join(f"{name} = {n!r}" for name, n in given.items()),
+            expected="whole numbers of steps, at least 0, together no longer than the run",
+            where=where,
+            write="steps=1000, warmup=100" + (", decay=200" if "decay" in where else ""),
+        )

@@ -10,7 +10,7 @@ import numpy as np
 from thalweg.errors import RecipeError
 from thalweg.laws.curve import Curve, LawWarning, Origin, total_points
 
-__all__ = ["Record", "check_curves", "check_use", "object_to", "record_of"]
+__all__ = ["Record", "check_are_curves", "check_curves", "check_use", "object_to", "record_of"]
 
 HOLD = 0.1
 """A curve that holds one rate for this share of its steps is not one smooth decay."""
@@ -53,6 +53,22 @@ def record_of(curves: Sequence[Curve]) -> Record:
         steps=max(int(curve.steps[-1]) + 1 for curve in curves),
         curves=tuple(curve.name for curve in curves),
         points=total_points(curves),
+    )
+
+
+def check_are_curves(curves: object, where: str) -> None:
+    """Refuse what is no list of curves.
+
+    Raises:
+        RecipeError: It is not.
+    """
+    if isinstance(curves, Sequence) and all(isinstance(curve, Curve) for curve in curves):
+        return
+    raise RecipeError(
+        f"one curve, '{curves.name}'" if isinstance(curves, Curve) else f"{curves!r}",
+        expected="a list of curves, also where there is one",
+        where=where,
+        write="[curve], each with Curve(name='a', steps=steps, loss=loss, lr=lr)",
     )
 
 

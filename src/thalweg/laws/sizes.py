@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from thalweg.errors import DialError, RecipeError
 from thalweg.laws.curve import Curve
-from thalweg.laws.law import POINTS, CurveLaw, Fitted, scatter, stretch
-from thalweg.laws.record import SAME, Record, check_curves, object_to, record_of
+from thalweg.laws.law import POINTS, CurveLaw, Fitted, check_law, scatter, stretch
+from thalweg.laws.record import SAME, Record, check_are_curves, check_curves, object_to, record_of
 from thalweg.laws.solve import DELTA, Columns, Prior, minimise
 
 __all__ = ["FittedSizes", "fit_sizes", "sized", "sizes_of"]
@@ -153,7 +153,8 @@ def fit_sizes(law: CurveLaw, curves: Sequence[Curve], *, exponent: float = EXPON
         exponent: p, of what a larger model takes from the asymptote.
 
     Raises:
-        RecipeError: One size only, a size that is not known, or curves that `fit` would refuse.
+        RecipeError: No law, no list of curves, one size only, a size that is not
+            known, or curves that `fit` would refuse.
         DialError: The exponent is not above 0.
 
     Example:
@@ -165,6 +166,8 @@ def fit_sizes(law: CurveLaw, curves: Sequence[Curve], *, exponent: float = EXPON
         >>> round(fit_sizes(AnnealingLaw(), runs).at(8e6).values["asymptote"] - 8e6**-0.12, 3)
         1.0
     """
+    check_law(law, "fit_sizes(law)")
+    check_are_curves(curves, "fit_sizes(curves)")
     _check(law, curves, exponent)
     curves = [curve.begun() for curve in curves]
     alike = [replace(c, origin=replace(c.origin, parameters=None)) for c in curves]

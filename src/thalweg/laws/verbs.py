@@ -229,7 +229,8 @@ def optimise_file(
         fitted, steps, peak=peak, warmup=warmup, floor=floor, family=family, elsewhere=elsewhere
     )
     usual = cosine(steps, peak=best.peak, warmup=warmup, floor=0.1 * best.peak)
-    short = warmup_hold_decay(steps, peak=best.peak, warmup=warmup, decay=steps // 5)
+    tail = min(steps // 5, steps - warmup)
+    short = warmup_hold_decay(steps, peak=best.peak, warmup=warmup, decay=tail)
     what = f"peak {best.peak:g}, "
     if family == "cooldown":
         start = round(steps - best.cooldown * (steps - warmup))

@@ -6,6 +6,7 @@ Deviation: A is drawn from keys, as every weight here, not from the global gener
 """
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,6 +14,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
+from thalweg.core.form import check_part
 from thalweg.core.protocols import ModelSpec
 from thalweg.core.rng import key_seed
 from thalweg.errors import RecipeError, did_you_mean
@@ -49,13 +51,26 @@ class Lora:
         """Refuse numbers out of range, and the head, whose matmul is inside the loss.
 
         Raises:
-            RecipeError: Rank below 1, dropout outside [0, 1), no target, or the head as one.
+            RecipeError: A base that is no model, a rank that is no count above 0, an alpha not
+                above 0, dropout outside [0, 1), no tuple of targets, or the head as one.
         """
-        if self.rank < 1 or not 0 <= self.dropout < 1 or not self.targets:
+        check_part(self.base, ModelSpec, "Lora.base")
+        count = isinstance(self.rank, int) and not isinstance(self.rank, bool)
+        if not count or self.rank < 1:
+            raise _refusal(f"rank={self.rank!r}", "a whole number, 1 or more", "rank=8")
+        if not (_is_number(self.alpha) and self.alpha > 0):
+            raise _refusal(f"alpha={self.alpha!r}", "a finite number above 0", "alpha=16.0")
+        if not (_is_number(self.dropout) and 0 <= self.dropout < 1):
+            raise _refusal(f"dropout={self.dropout!r}", "a number in [0, 1)", "dropout=0.05")
+        self._check_targets()
+
+    def _check_targets(self) -> None:
+        names = isinstance(self.targets, tuple) and all(isinstance(t, str) for t in self.targets)
+        if not names or not self.targets:
             raise _refusal(
-                f"rank={self.rank}, dropout={self.dropout}, targets={self.targets}",
-                "rank 1 or more, dropout in [0, 1), one target or more",
-                'Lora(base=..., rank=8, targets=("qkv", "out"))',
+                f"targets={self.targets!r}",
+                "a tuple of names of layers, one or more",
+                'targets=("qkv", "out"), or targets=("q_proj",)',
             )
         for target in self.targets:
             if target in _OUTSIDE:
@@ -150,6 +165,12 @@ def plain_weights(module: nn.Module) -> dict[str, torch.Tensor]:
             weight = f"{name}.weight"
             plain[weight] = plain[weight] + part.get_delta_weight("default").detach()
     return plain
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)
 
 
 def _linears(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -60,20 +60,21 @@ def size(
         qk_norm: Whether queries and keys are normalised.
 
     Raises:
-        RecipeError: No such name.
+        RecipeError: No such name, or counts that are none.
 
     Example:
         >>> size("10m", 4096, 256).width
         256
     """
-    if name.lower() not in SIZES:
+    known = name.lower() if isinstance(name, str) else ""
+    if known not in SIZES:
         raise RecipeError(
-            f"model size '{name}'",
-            expected="one of " + ", ".join(SIZES),
+            f"model size {name!r}",
+            expected="first one of " + ", ".join(SIZES) + "; then vocabulary and positions",
             where="size",
-            write=did_you_mean(name.lower(), SIZES),
+            write=did_you_mean(known, SIZES) if known else 'size("250k", 512, 64)',
         )
-    width, layers, heads, kv_heads, hidden, _ = SIZES[name.lower()]
+    width, layers, heads, kv_heads, hidden, _ = SIZES[known]
     return Transformer(
         vocabulary=vocabulary,
         width=width,

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from thalweg.core.protocols import Dial
-from thalweg.optim.values import Group, Place, check, frozen, join, unwidened, whole
+from thalweg.optim.values import Group, Place, check, check_choice, frozen, join, unwidened, whole
 
 __all__ = ["DoG"]
 
@@ -58,6 +58,7 @@ class DoG:
         check(self, "first", self.first, above=0.0)
         check(self, "eps", self.eps, above=0.0)
         check(self, "average", self.average)
+        check_choice(self, "layerwise", self.layerwise, (True, False))
 
     @property
     def rates(self) -> Mapping[str, Dial]:

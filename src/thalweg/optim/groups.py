@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from thalweg.optim.values import Leaf, misfit
 
@@ -26,9 +27,12 @@ class Groups:
     """Spec by name pattern."""
 
     def __post_init__(self) -> None:
-        """Refuse an empty mapping and what is no spec."""
-        known = all(isinstance(spec, Leaf | Groups) for spec in self.groups.values())
-        if not self.groups or not known:
+        """Refuse what is no mapping of patterns to specs, and an empty one."""
+        rules = self.groups.items() if isinstance(self.groups, Mapping) else ()
+        known = all(
+            isinstance(k, str) and (isinstance(spec, Groups) or _is_leaf(spec)) for k, spec in rules
+        )
+        if not rules or not known:
             raise misfit(
                 f"Groups({self.groups!r})",
                 "AdamW, SGD, Muon, another optimizer or Groups for at least one pattern",
@@ -45,11 +49,16 @@ def refuse_inner(owner: object, inner: object) -> None:
     parts = inner.groups.values() if isinstance(inner, Groups) else ()
     for part in parts:
         refuse_inner(owner, part)
-    if not parts and (not isinstance(inner, Leaf) or inner.alone):
+    if not parts and (not _is_leaf(inner) or inner.alone):
         name = type(owner).__name__
         raise misfit(
-            f"{name}({type(inner).__name__})",
+            f"{name}({inner!r})",
             "AdamW, NAdamW, SGD, Muon, or Groups of them: nobody else may move their parameters",
             f"{name}(AdamW(lr=1e-3))",
             f"{name}.inner",
         )
+
+
+def _is_leaf(value: object) -> TypeGuard[Leaf]:
+    """Return whether it is a spec of one algorithm; its class has all the members, and is none."""
+    return isinstance(value, Leaf) and not isinstance(value, type)

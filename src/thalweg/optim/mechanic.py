@@ -14,7 +14,7 @@ from torch import nn
 
 from thalweg.core.protocols import Dial
 from thalweg.optim.groups import Groups, refuse_inner
-from thalweg.optim.values import Group, Leaf, Place, check, frozen, join, whole
+from thalweg.optim.values import Group, Leaf, Place, check, frozen, join, misfit, whole
 
 __all__ = ["Mechanic"]
 
@@ -53,6 +53,9 @@ class Mechanic:
         check(self, "decay", self.decay)
         check(self, "first", self.first, above=0.0)
         check(self, "eps", self.eps, above=0.0)
+        if not isinstance(self.betas, tuple) or not self.betas:
+            given = f"betas = {self.betas!r}"
+            raise misfit(given, "a tuple of numbers", "betas=(0.9, 0.99, 0.999)", "Mechanic.betas")
         for number, beta in enumerate(self.betas):
             check(self, f"betas.{number}", beta, below=1.0)
 

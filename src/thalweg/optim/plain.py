@@ -21,7 +21,18 @@ from typing import ClassVar, Literal
 import torch
 
 from thalweg.core.protocols import Dial, Schedule
-from thalweg.optim.values import NOT_HIDDEN, Group, Place, check, check_betas, frozen, join
+from thalweg.optim.values import (
+    NOT_HIDDEN,
+    Group,
+    Place,
+    check,
+    check_betas,
+    check_choice,
+    check_patterns,
+    frozen,
+    join,
+    misfit,
+)
 
 __all__ = ["SGD", "AdamW", "Muon", "adam_numbers"]
 
@@ -94,7 +105,7 @@ class SGD:
     """In [0, 1)."""
     _: KW_ONLY
     nesterov: bool = False
-    """Whether to look ahead along the momentum. Part of the structure, not a dial."""
+    """Whether to look ahead along the momentum; nothing to see while that is 0. Not a dial."""
     weight_decay: Dial = 0.0
     """Factor of the weight in its gradient; tensors of 2 dimensions and more."""
 
@@ -102,6 +113,7 @@ class SGD:
         """Refuse numbers out of range; schedules are checked when they are frozen."""
         check(self, "lr", self.lr)
         check(self, "momentum", self.momentum, below=1.0)
+        check_choice(self, "nesterov", self.nesterov, (True, False))
         check(self, "weight_decay", self.weight_decay)
 
     @property
@@ -167,10 +179,26 @@ class Muon:
     """Name patterns of matrices that are not hidden: embeddings, the head, routers."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range; schedules are checked when they are frozen."""
+        """Refuse what does not fit; schedules are checked when they are frozen.
+
+        Raises:
+            DialError: A number out of range.
+            RecipeError: Another optimizer than AdamW beside it, or an unknown scale.
+        """
+        if not isinstance(self.adam, AdamW):
+            raise misfit(
+                f"adam = {self.adam!r}",
+                "AdamW, for all that is no hidden matrix",
+                "Muon(lr=0.02, adam=AdamW(lr=3e-4)); Groups for other optimizers",
+                "Muon.adam",
+            )
         check(self, "lr", self.lr)
         check(self, "momentum", self.momentum, below=1.0)
         check(self, "weight_decay", self.weight_decay)
+        check_choice(self, "nesterov", self.nesterov, (True, False))
+        check_choice(self, "scale", self.scale, ("original", "match_rms_adamw"))
+        check_choice(self, "together", self.together, (True, False))
+        check_patterns(self, "others", self.others)
 
     @property
     def rates(self) -> Mapping[str, Dial]:

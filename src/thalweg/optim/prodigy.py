@@ -14,7 +14,17 @@ import torch
 
 from thalweg.core.protocols import Dial
 from thalweg.optim.plain import adam_numbers
-from thalweg.optim.values import Group, Place, check, check_betas, frozen, join, unwidened, whole
+from thalweg.optim.values import (
+    Group,
+    Place,
+    check,
+    check_betas,
+    check_choice,
+    frozen,
+    join,
+    unwidened,
+    whole,
+)
 
 __all__ = ["Prodigy"]
 
@@ -60,6 +70,8 @@ class Prodigy:
         check(self, "weight_decay", self.weight_decay)
         check(self, "d_coef", self.d_coef, above=0.0)
         check(self, "d0", self.d0, above=0.0)
+        check_choice(self, "bias_correction", self.bias_correction, (True, False))
+        check_choice(self, "safeguard_warmup", self.safeguard_warmup, (True, False))
 
     @property
     def rates(self) -> Mapping[str, Dial]:

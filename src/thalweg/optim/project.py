@@ -17,7 +17,16 @@ from torch import nn
 
 from thalweg.core.protocols import Dial
 from thalweg.optim.groups import Groups, refuse_inner
-from thalweg.optim.values import NOT_HIDDEN, Group, Leaf, Named, Place, misfit, whole
+from thalweg.optim.values import (
+    NOT_HIDDEN,
+    Group,
+    Leaf,
+    Named,
+    Place,
+    check_patterns,
+    misfit,
+    whole,
+)
 
 __all__ = ["Projected", "unnormalised"]
 
@@ -47,6 +56,7 @@ class Projected:
     def __post_init__(self) -> None:
         """Refuse an inner optimizer that remembers where the weights were."""
         refuse_inner(self, self.inner)
+        check_patterns(self, "others", self.others)
 
     @property
     def rates(self) -> Mapping[str, Dial]:

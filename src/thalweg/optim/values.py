@@ -21,6 +21,8 @@ __all__ = [
     "Widening",
     "check",
     "check_betas",
+    "check_choice",
+    "check_patterns",
     "frozen",
     "join",
     "misfit",
@@ -128,13 +130,45 @@ def check_betas(owner: object, betas: Sequence[Dial]) -> None:
     """Refuse what is no pair of decays.
 
     Raises:
-        RecipeError: Not two of them.
+        RecipeError: No tuple of two; schedules in a list would not be found.
         DialError: One outside [0, 1).
     """
-    if len(betas) != 2:
-        raise misfit(f"betas = {betas!r}", "two numbers", "betas=(0.9, 0.95)")
+    if not isinstance(betas, tuple) or len(betas) != 2:
+        where = f"{type(owner).__name__}.betas"
+        raise misfit(f"betas = {betas!r}", "a tuple of two numbers", "betas=(0.9, 0.95)", where)
     for number, beta in enumerate(betas):
         check(owner, f"betas.{number}", beta, below=1.0)
+
+
+def check_choice(owner: object, field: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse what is none of the choices of a field; booleans are a choice of two.
+
+    Raises:
+        RecipeError: It is not.
+    """
+    if value not in choices:
+        raise misfit(
+            f"{field} = {value!r}",
+            "one of " + ", ".join(map(repr, choices)),
+            " or ".join(f"{field}={choice!r}" for choice in choices),
+            f"{type(owner).__name__}.{field}",
+        )
+
+
+def check_patterns(owner: object, field: str, patterns: object) -> None:
+    """Refuse what is no tuple of strings: a lone string would be patterns of one letter.
+
+    Raises:
+        RecipeError: It is not.
+    """
+    if isinstance(patterns, tuple) and all(isinstance(pattern, str) for pattern in patterns):
+        return
+    raise misfit(
+        f"{field} = {patterns!r}",
+        "a tuple of name patterns",
+        f'{field}=("*embed*", "head.*")',
+        f"{type(owner).__name__}.{field}",
+    )
 
 
 def frozen(value: Dial, path: str) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from thalweg.core.protocols import Schedule
 from thalweg.core.time import Count, Time
 from thalweg.errors import DialError
-from thalweg.schedules.clock import Piece, number_at
+from thalweg.schedules.clock import Piece, check_schedule, number_at
 
 if TYPE_CHECKING:
     import jax
@@ -52,7 +52,8 @@ def lambda_lr(
         batch_tokens: Tokens a step, for schedules with lengths in `tokens(...)`.
 
     Raises:
-        DialError: The schedule does not fit a run of this length.
+        DialError: No schedule of numbers, no number of steps, or a schedule that does not fit a
+            run of this length.
 
     Example:
         >>> import torch
@@ -63,6 +64,8 @@ def lambda_lr(
         (None, None, 0.75)
     """
     import torch
+
+    _check("lambda_lr", schedule, steps, endless=True)
 
     def rate(step: int) -> float:
         return float(number_at(schedule, _clock(step, steps, batch_tokens), "lambda_lr"))
@@ -93,7 +96,7 @@ def for_trainer(
         batch_tokens: Tokens a step, for schedules with lengths in `tokens(...)`.
 
     Raises:
-        DialError: The schedule does not fit a run of this length.
+        DialError: As `lambda_lr`.
 
     Example:
         >>> import torch
@@ -124,7 +127,8 @@ def for_optax(
         count -> scalar jax array.
 
     Raises:
-        DialError: `steps` is not positive, or the schedule does not fit a run of this length.
+        DialError: No schedule of numbers, no positive number of steps, or a schedule that does not
+            fit a run of this length.
 
     Example:
         >>> from thalweg.schedules import Linear
@@ -134,16 +138,29 @@ def for_optax(
     """
     import jax.numpy as jnp
 
-    if steps < 1:
-        raise DialError(
-            f"steps = {steps}",
-            expected="the number of optimizer steps, above 0",
-            where="for_optax",
-            write="steps=1000",
-        )
+    _check("for_optax", schedule, steps, endless=False)
     clock = _clock(np.arange(steps + 1), steps, batch_tokens)
     table = jnp.asarray(number_at(schedule, clock, "for_optax"))
     return lambda count: jnp.take(table, jnp.clip(count, 0, steps))
+
+
+def _check(where: str, schedule: object, steps: object, *, endless: bool) -> None:
+    """Refuse what is no schedule, and what is no number of steps.
+
+    Raises:
+        DialError: They are not.
+    """
+    check_schedule(where, "schedule", schedule)
+    if steps is None and endless:
+        return
+    if isinstance(steps, int | np.integer) and not isinstance(steps, bool) and steps > 0:
+        return
+    raise DialError(
+        f"steps = {steps!r}",
+        expected="the number of optimizer steps, above 0" + (", or None" if endless else ""),
+        where=where,
+        write="steps=1000",
+    )
 
 
 def _clock(step: Count, steps: int | None, batch_tokens: int) -> Time:

@@ -5,8 +5,9 @@ weights too. `Times` and `Least` work on numbers. Where two pieces meet nothing 
 jumps if its pieces do not meet, and is continuous if the first ends where the second begins.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import FunctionType
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from thalweg.schedules.clock import (
     by_piece,
     check_schedule,
     check_span,
+    check_spans,
     is_moment,
     moved,
     number_at,
@@ -52,9 +54,10 @@ class Then(Schedule[Piece]):
     """Length of the first."""
 
     def __post_init__(self) -> None:
-        """Refuse what is not a schedule."""
+        """Refuse what is not a schedule, and what is not a length."""
         check_schedule(self, "first", self.first, numbers=False)
         check_schedule(self, "second", self.second, numbers=False)
+        check_span(self, "after", self.after)
 
     def __call__(self, time: Time) -> Piece:
         """Return the value at `time`."""
@@ -137,8 +140,9 @@ class Repeat(Schedule[Piece]):
     """Length of a cycle, at least one step."""
 
     def __post_init__(self) -> None:
-        """Refuse what is not a schedule."""
+        """Refuse what is not a schedule, and what is not a length."""
         check_schedule(self, "schedule", self.schedule, numbers=False)
+        check_span(self, "every", self.every, empty=False)
 
     def __call__(self, time: Time) -> Piece:
         """Return the value at `time`.
@@ -193,8 +197,7 @@ class Sampled(Schedule[Piece]):
         check_schedule(self, "schedule", self.schedule, numbers=False)
         if self.every is not None:
             check_span(self, "every", self.every, empty=False)
-        for number, moment in enumerate(self.at):
-            check_span(self, f"at.{number}", moment)
+        check_spans(self, "at", self.at)
         if (self.every is None) == (not self.at):
             raise DialError(
                 f"every = {self.every} and {len(self.at)} moments in at",
@@ -265,7 +268,8 @@ class By(Schedule[Piece]):
         """Return the value at `time`.
 
         Raises:
-            DialError: The function gave something else than finite numbers.
+            DialError: The function gave something else than finite numbers, or not the same kind
+                of thing at all times of a plan.
         """
         if is_moment(time):
             return self._one(time)
@@ -273,12 +277,12 @@ class By(Schedule[Piece]):
         clocks = np.broadcast_arrays(time.step, time.tokens, time.run_step)
         rows = zip(*(clock.ravel().tolist() for clock in clocks), strict=True)
         found = [self._one(replace(time, step=s, tokens=n, run_step=r)) for s, n, r in rows]
-        if found and isinstance(found[0], Mapping):
-            keyed = [value for value in found if isinstance(value, Mapping)]
-            return {
-                key: np.array([value[key] for value in keyed]).reshape(shape) for key in found[0]
-            }
-        return np.array(found, np.float64).reshape(shape)
+        self._check_alike(found)
+        keyed = [value for value in found if isinstance(value, Mapping)]
+        if not keyed:
+            return np.array(found, np.float64).reshape(shape)
+        columns = {key: [value[key] for value in keyed] for key in keyed[0]}
+        return {key: np.array(column).reshape(shape) for key, column in columns.items()}
 
     def _one(self, time: Time) -> float | dict[str, float]:
         value = self.fn(time)
@@ -286,15 +290,36 @@ class By(Schedule[Piece]):
             return {key: self._number(item, time) for key, item in value.items()}
         return self._number(value, time)
 
+    def _check_alike(self, found: Sequence[object]) -> None:
+        """Refuse values of different kinds in one plan.
+
+        Raises:
+            DialError: A number here and a mapping there, or mappings with other keys.
+        """
+        kinds = [set(value) if isinstance(value, Mapping) else None for value in found]
+        other = next((number for number, kind in enumerate(kinds) if kind != kinds[0]), 0)
+        if other:
+            raise DialError(
+                f"{_called(self.fn)} gave {found[0]!r} and later {found[other]!r}",
+                expected="a number at all times, or a mapping with the same keys at all times",
+                where="By.fn",
+                write="the same keys at every step, 0.0 where one has nothing",
+            )
+
     def _number(self, value: float, time: Time) -> float:
         if isinstance(value, int | float | np.number) and np.isfinite(value):
             return float(value)
         raise DialError(
-            f"{self.fn.__name__} gave {value!r}",
+            f"{_called(self.fn)} gave {value!r}",
             expected="a finite number, or a mapping of them",
             where=f"By.fn at step {time.step}",
             write="a function that is finite at every step of the phase",
         )
+
+
+def _called(fn: Callable[..., object]) -> str:
+    """Return the name of a function; what is called without one, as it prints itself."""
+    return fn.__name__ if isinstance(fn, FunctionType) else repr(fn)
 
 
 def _too_often(where: str, every: Span) -> DialError:

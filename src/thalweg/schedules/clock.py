@@ -22,10 +22,12 @@ __all__ = [
     "as_count",
     "by_piece",
     "by_pieces",
+    "check_move",
     "check_number",
     "check_schedule",
     "check_shape",
     "check_span",
+    "check_spans",
     "cut",
     "is_moment",
     "lengths",
@@ -256,14 +258,46 @@ def check_span(owner: object, field: str, value: object, *, empty: bool = True) 
     Raises:
         DialError: It is not.
     """
-    if isinstance(value, Span) and (empty or value.count > 0):
+    if _is_length(value, empty):
         return
     raise DialError(
-        f"{field} = {value}",
+        f"{field} = {_shown(value)}",
         expected="a length with its unit" + ("" if empty else ", above 0"),
         where=f"{_name(owner)}.{field}",
-        write=f"{field}=steps(100), {field}=share(0.1) or {field}=tokens(1e9)",
+        write=f"{field}=steps(100) or {field}=share(0.1) or {field}=tokens(1e9)",
     )
+
+
+def check_spans(
+    owner: object, field: str, value: object, *, empty: bool = True, least: int = 0
+) -> None:
+    """Refuse what is not a tuple of at least `least` lengths, each as `check_span` wants it.
+
+    Raises:
+        DialError: It is not.
+    """
+    if isinstance(value, tuple) and len(value) >= least:
+        if all(_is_length(span, empty) for span in value):
+            return
+    raise DialError(
+        f"{field} = {_shown(value)}",
+        expected="a tuple of lengths with their units"
+        + ("" if empty else ", above 0")
+        + (f", at least {least}" if least else ""),
+        where=f"{_name(owner)}.{field}",
+        write=f"{field}=(share(0.5),) or {field}=(steps(100), steps(200))",
+    )
+
+
+def check_move(owner: object, start: object, end: object, over: object) -> None:
+    """Refuse a move whose ends are no finite numbers, or that has no length.
+
+    Raises:
+        DialError: They are not.
+    """
+    check_number(owner, "start", start)
+    check_number(owner, "end", end)
+    check_span(owner, "over", over)
 
 
 def check_shape(owner: object, field: str, shape: object, *, end: float | None = None) -> None:
@@ -318,6 +352,17 @@ def _inside(steps: Count, length: int) -> Value:
 def _name(owner: object) -> str:
     """Return the name of a part's class, or that of a function as it was given."""
     return owner if isinstance(owner, str) else type(owner).__name__
+
+
+def _is_length(value: object, empty: bool) -> bool:
+    return isinstance(value, Span) and (empty or value.count > 0)
+
+
+def _shown(value: object) -> str:
+    """Return lengths as they are written, anything else as it prints itself."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_shown, value))})"
+    return str(value) if isinstance(value, Span) else repr(value)
 
 
 def _exact(span: Span, time: Time) -> float:

@@ -22,6 +22,7 @@ from thalweg.schedules.clock import (
     check_number,
     check_shape,
     check_span,
+    check_spans,
     lengths,
     like,
     number_at,
@@ -78,7 +79,7 @@ class WsdS(Schedule[Value]):
         check_span(self, "decay", self.decay, empty=False)
         check_span(self, "warmup", self.warmup)
         check_shape(self, "shape", self.shape)
-        _check_spans(self, "targets", self.targets)
+        check_spans(self, "targets", self.targets, empty=False, least=1)
 
     def __call__(self, time: Time) -> Value:
         """Return the value at `time`.
@@ -168,7 +169,7 @@ class Rewarm(Schedule[Value]):
         check_number(self, "start", self.start, low=0.0, high=float(self.peak))
         check_span(self, "warmup", self.warmup)
         check_shape(self, "shape", self.shape)
-        _check_spans(self, "stages", self.stages)
+        check_spans(self, "stages", self.stages, empty=False, least=1)
 
     def __call__(self, time: Time) -> Value:
         """Return the value at `time`.
@@ -317,15 +318,3 @@ class OneCycle(Schedule[Value]):
             return like(time, np.asarray(here, np.float64))
         scale = number_at(self.shape, since(time, start).within(length), "OneCycle.shape")
         return here + (there - here) * scale
-
-
-def _check_spans(owner: object, field: str, spans: tuple[Span, ...]) -> None:
-    for number, span in enumerate(spans):
-        check_span(owner, f"{field}.{number}", span, empty=False)
-    if not isinstance(spans, tuple) or not spans:
-        raise DialError(
-            f"{field} = {spans!r}",
-            expected="a tuple of at least one length",
-            where=f"{type(owner).__name__}.{field}",
-            write=f"{field}=(steps(1000),)",
-        )

@@ -10,7 +10,15 @@ import numpy as np
 
 from thalweg.core.protocols import Schedule
 from thalweg.core.time import Span, Time
-from thalweg.schedules.clock import WHOLE, Value, check_number, check_span, like, progress
+from thalweg.schedules.clock import (
+    WHOLE,
+    Value,
+    check_move,
+    check_number,
+    check_span,
+    like,
+    progress,
+)
 
 __all__ = ["Inverse", "InverseSqrtDecay", "Rex"]
 
@@ -40,7 +48,7 @@ class Rex(Schedule[Value]):
 
     def __post_init__(self) -> None:
         """Refuse what is not a finite number, and a bend that never comes down."""
-        _check_move(self, self.start, self.end, self.over)
+        check_move(self, self.start, self.end, self.over)
         check_number(self, "bend", self.bend, low=0.0, high=float(np.nextafter(1.0, 0.0)))
 
     def __call__(self, time: Time) -> Value:
@@ -106,7 +114,7 @@ class InverseSqrtDecay(Schedule[Value]):
 
     def __post_init__(self) -> None:
         """Refuse what is not a finite number, and a steepness that is not positive."""
-        _check_move(self, self.start, self.end, self.over)
+        check_move(self, self.start, self.end, self.over)
         check_number(self, "alpha", self.alpha, above=0.0)
 
     def __call__(self, time: Time) -> Value:
@@ -121,9 +129,3 @@ def _slope(x: Value) -> Value:
     """Return -(1 / sqrt(1 + x) - 1) / x without cancellation."""
     root: Value = np.sqrt(1.0 + x)
     return 1.0 / (root * (1.0 + root))
-
-
-def _check_move(owner: object, start: float, end: float, over: Span) -> None:
-    check_number(owner, "start", start)
-    check_number(owner, "end", end)
-    check_span(owner, "over", over)

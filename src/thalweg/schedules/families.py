@@ -20,6 +20,7 @@ from thalweg.schedules.clock import (
     check_number,
     check_schedule,
     check_shape,
+    check_span,
     lengths,
     like,
     number_at,
@@ -56,8 +57,9 @@ class Warmup(Schedule[Value]):
     """Length of the warmup; 0 steps: none."""
 
     def __post_init__(self) -> None:
-        """Refuse what is neither a schedule nor a finite number."""
+        """Refuse what is neither a schedule nor a finite number, and what is not a length."""
         check_schedule(self, "schedule", self.schedule)
+        check_span(self, "over", self.over)
 
     def __call__(self, time: Time) -> Value:
         """Return the value at `time`.
@@ -120,6 +122,8 @@ class Wsd(Schedule[Value]):
         """
         check_number(self, "peak", self.peak, low=0.0)
         check_number(self, "floor", self.floor, low=0.0, high=float(self.peak))
+        check_span(self, "warmup", self.warmup)
+        check_span(self, "decay", self.decay)
         check_shape(self, "shape", self.shape)
 
     def __call__(self, time: Time) -> Value:

@@ -14,7 +14,16 @@ import numpy as np
 from thalweg.core.protocols import Schedule
 from thalweg.core.time import Span, Time
 from thalweg.errors import DialError
-from thalweg.schedules.clock import WHOLE, Value, check_number, like, progress
+from thalweg.schedules.clock import (
+    WHOLE,
+    Value,
+    check_move,
+    check_number,
+    check_span,
+    check_spans,
+    like,
+    progress,
+)
 
 __all__ = [
     "Blend",
@@ -67,8 +76,8 @@ class Linear(Schedule[Value]):
     """Length of the move."""
 
     def __post_init__(self) -> None:
-        """Refuse what is not a finite number."""
-        _check_ends(self, self.start, self.end)
+        """Refuse what is not a finite number, and what is not a length."""
+        check_move(self, self.start, self.end, self.over)
 
     def __call__(self, time: Time) -> Value:
         """Return the value at `time`."""
@@ -94,8 +103,8 @@ class Cosine(Schedule[Value]):
     """Length of the move."""
 
     def __post_init__(self) -> None:
-        """Refuse what is not a finite number."""
-        _check_ends(self, self.start, self.end)
+        """Refuse what is not a finite number, and what is not a length."""
+        check_move(self, self.start, self.end, self.over)
 
     def __call__(self, time: Time) -> Value:
         """Return the value at `time`."""
@@ -123,7 +132,7 @@ class Polynomial(Schedule[Value]):
 
     def __post_init__(self) -> None:
         """Refuse what is not a finite number, and a power that is not positive."""
-        _check_ends(self, self.start, self.end)
+        check_move(self, self.start, self.end, self.over)
         check_number(self, "power", self.power, above=0.0)
 
     def __call__(self, time: Time) -> Value:
@@ -154,6 +163,7 @@ class Exponential(Schedule[Value]):
         """Refuse ends that are not positive: no factor leads to 0."""
         check_number(self, "start", self.start, above=0.0)
         check_number(self, "end", self.end, above=0.0)
+        check_span(self, "over", self.over)
 
     def __call__(self, time: Time) -> Value:
         """Return the value at `time`."""
@@ -181,8 +191,8 @@ class OneMinusSqrt(Schedule[Value]):
     """Length of the move."""
 
     def __post_init__(self) -> None:
-        """Refuse what is not a finite number."""
-        _check_ends(self, self.start, self.end)
+        """Refuse what is not a finite number, and what is not a length."""
+        check_move(self, self.start, self.end, self.over)
 
     def __call__(self, time: Time) -> Value:
         """Return the value at `time`."""
@@ -210,7 +220,7 @@ class InverseSqrt(Schedule[Value]):
     def __post_init__(self) -> None:
         """Refuse what is not a finite number, and a scale of nothing."""
         check_number(self, "start", self.start)
-        check_number(self, "scale", self.scale.count, above=0.0)
+        check_span(self, "scale", self.scale, empty=False)
 
     def __call__(self, time: Time) -> Value:
         """Return the value at `time`.
@@ -244,6 +254,7 @@ class Staircase(Schedule[Value]):
 
     def __post_init__(self) -> None:
         """Refuse values and moments that do not pair up."""
+        check_spans(self, "at", self.at)
         for number, value in enumerate(self.values):
             check_number(self, f"values.{number}", value)
         if len(self.values) != len(self.at) + 1:
@@ -292,7 +303,9 @@ class Blend(Schedule[Mapping[str, Value]]):
     """Length of the move."""
 
     def __post_init__(self) -> None:
-        """Refuse ends with different keys, and what is not a finite number."""
+        """Refuse ends with different keys, and what is not a finite number or a length."""
+        for field, values in (("start", self.start), ("end", self.end)):
+            _check_mapping(f"Blend.{field}", field, values)
         if set(self.start) != set(self.end) or not self.start:
             raise DialError(
                 f"keys {sorted(self.start)} and {sorted(self.end)}",
@@ -303,6 +316,7 @@ class Blend(Schedule[Mapping[str, Value]]):
         for field, values in (("start", self.start), ("end", self.end)):
             for key, value in values.items():
                 check_number(self, f"{field}.{key}", value)
+        check_span(self, "over", self.over)
 
     def __call__(self, time: Time) -> dict[str, Value]:
         """Return the values at `time`, in the order of `start`."""
@@ -317,6 +331,12 @@ def _between(there: float, here: float, weight: Value) -> Value:
     return weight * there + (1.0 - weight) * here
 
 
-def _check_ends(owner: object, start: float, end: float) -> None:
-    check_number(owner, "start", start)
-    check_number(owner, "end", end)
+def _check_mapping(where: str, field: str, values: object) -> None:
+    if isinstance(values, Mapping):
+        return
+    raise DialError(
+        f"{field} = {values!r}",
+        expected="a mapping of names to numbers",
+        where=where,
+        write=f'{field}={{"web": 0.5, "code": 0.5}}; Linear(1.0, 0.5) for one number',
+    )
