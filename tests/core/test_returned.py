@@ -17,7 +17,7 @@ from thalweg.core.batch import Batch
 from thalweg.core.dials import Dials
 from thalweg.core.moves import Learn
 from thalweg.core.names import finder
-from thalweg.core.protocols import Context, Loss, Save, Set, State, Stop, Trial
+from thalweg.core.protocols import Context, Loss, Save, Schedule, Set, State, Stop, Trial
 from thalweg.core.recipe import Compute, Phase, Recipe, Saves, check
 from thalweg.core.returned import check_columns
 from thalweg.core.state import RunState, check_state
@@ -272,3 +272,29 @@ def test_rows_that_a_schedule_makes_nothing_are_refused_where_they_are_planned()
     assert dials.live(Time(0, 3)).rows == 4
     with pytest.raises(DialError, match="rows = 0"):
         dials.live(Time(3, 3))
+
+
+@dataclass(frozen=True)
+class Early(Schedule[float]):
+    """A schedule that takes single moments only."""
+
+    rows: float = 4
+
+    def __call__(self, time: Time) -> float:
+        return self.rows if time.step < 2 else 2 * self.rows
+
+
+@dataclass(frozen=True)
+class Lost(Schedule[float]):
+    """A schedule of no number."""
+
+    def __call__(self, time: Time) -> Any:
+        return np.full(np.shape(time.step), np.nan)
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"), [(Early(), "all steps at once"), (Lost(), "rows that are nan")]
+)
+def test_rows_are_known_before_the_run(rows, text):
+    with pytest.raises(DialError, match=text):
+        Dials.of(recipe(rows=rows).phases[0], {}, finder())

@@ -12,7 +12,7 @@ from thalweg.core.recipe import Phase, scheduled
 from thalweg.core.state import RunState
 from thalweg.core.time import Span, Time
 from thalweg.core.tree import at, freezing, keys_of, put, reach, read_record
-from thalweg.errors import DialError
+from thalweg.errors import DialError, ThalwegError
 from thalweg.optim import rates
 
 __all__ = ["Dials", "From", "phase_length"]
@@ -159,7 +159,7 @@ def _steps_for_tokens(phase: Phase, count: float, width: float) -> tuple[int, in
     guess = max(1, round(count / (width * first)))
     for _ in range(20):
         grid = Time(np.arange(guess), guess, run_step=np.arange(guess))
-        total = float(np.sum(np.round(rows(grid)))) * width
+        total = float(np.sum(np.round(_rows_over(phase, grid)))) * width
         better = max(1, round(guess * count / total))
         if better == guess:
             break
@@ -172,7 +172,35 @@ def _mean_rows(phase: Phase, steps: int | None) -> float:
     if not isinstance(rows, Schedule) or not steps:
         return float(at(rows, Time(0, steps)))
     grid = np.unique(np.linspace(0, steps - 1, min(steps, 4096)).astype(int))
-    return float(np.mean(rows(Time(grid, steps, run_step=grid))))
+    return float(np.mean(_rows_over(phase, Time(grid, steps, run_step=grid))))
+
+
+def _rows_over(phase: Phase, grid: Time) -> np.ndarray:
+    """Return what a schedule of rows gives at all moments of a plan, asked at once.
+
+    Raises:
+        DialError: It only takes single moments, or gives what is no number.
+    """
+    rows: Any = phase.rows
+    try:
+        found = np.asarray(rows(grid), np.float64)
+    except ThalwegError:
+        raise
+    except ValueError as error:  # numpy: the truth value of an array is ambiguous
+        raise DialError(
+            f"{rows!r}, which cannot be asked about all steps at once ({error})",
+            expected="a schedule that takes an array of steps: the plan counts rows before the run",
+            where=f"{phase.name}.rows",
+            write="numpy.where(time.step < 5, a, b), Then(...), or By(function)",
+        ) from error
+    if not np.isfinite(found).all():
+        raise DialError(
+            f"rows that are {found[~np.isfinite(found)][0]}",
+            expected="numbers at every step",
+            where=f"{phase.name}.rows",
+            write="rows=32",
+        )
+    return found
 
 
 def _flat(found: Mapping[str, Any]) -> list[tuple[str, float]]:
