@@ -106,6 +106,14 @@ SAME = [
     ("3", r"\log_{2}{8}"),
     ("5", "x = 5"),
     ("y = 2x + 3", "y = 3 + 2x"),
+    ("y = 2x + 1", "y - 2x = 1"),
+    ("y = 2x + 1", "2y = 4x + 2"),
+    ("y = 2x + 1", "x = (y - 1)/2"),
+    ("y = x", "x = y"),
+    ("x = 3", "2x = 6"),
+    ("x = 1, y = 2", "y = 2, x = 1"),
+    ("x = 1, 2", "x = 2 or x = 1"),
+    (r"x = 1 \pm \sqrt{2}", r"x = 1 - \sqrt2, x = 1 + \sqrt2"),
     ("5x - 7y + 11z + 4 = 0", "-10x + 14y - 22z = 8"),
     (r"x \in [-2,7]", "[-2, 7]"),
     (r"(-\infty, 2) \cup (3, \infty)", r"(3,\infty)\cup(-\infty,2)"),
@@ -153,6 +161,11 @@ OTHER = [
     ("2x", "2"),
     ("y = 2x + 3", "y = 2x + 4"),
     ("x + y = 0", "x + 2y = 0"),
+    ("x = 5", "y = 5"),
+    ("x = 1, y = 2", "x = 2, y = 1"),
+    ("a = 1, b = 2", "b = 1, a = 2"),
+    ("x = 1 or x = 2", "y = 1 or y = 2"),
+    (r"x \in [1,2]", r"y \in [1,2]"),
     ("52_8", "52"),
     (r"\text{even}", "odd"),
     (r"\text{(C)}", "(D)"),
@@ -223,6 +236,11 @@ def test_what_is_no_answer_is_not_readable_and_costs_nothing(given):
     assert same_math("7", given) is None
     assert not verify_boxed("7", rf"\boxed{{{given}}}").right
     assert time.process_time() - begin < 1.0
+
+
+def test_values_of_two_names_without_the_names_are_not_readable():
+    assert same_math("x = 1, y = 2", "1, 2") is None
+    assert same_math("x = 1, y = 2", "2, 1") is None
 
 
 def test_a_nan_is_a_product_of_letters_and_not_a_number():
