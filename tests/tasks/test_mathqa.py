@@ -126,6 +126,17 @@ SAME = [
     ("10080", "10,080"),
     (r"\$32,\!348", "32348"),
     (r"90^\circ", "90"),
+    (r"45^\circ", r"\frac{\pi}{4}"),
+    (r"45^{\circ}", "45\u00b0"),
+    (r"120\text{ degrees}", "120"),
+    (r"180^\circ - x", "180 - x"),
+    (r"30^\circ, 60^\circ", "60, 30"),
+    (r"\sin 30^\circ", "1/2"),
+    (r"\sin(30^\circ)", "0.5"),
+    (r"\cos 60^{\circ}", "0.5"),
+    ("\\tan 45\u00b0", "1"),
+    (r"\sin^2 30^\circ + 1", "1.25"),
+    (r"x = 45^\circ", r"x = \pi/4"),
     (r"50\%", "50"),
     (r"864 \mbox{ inches}^2", "864"),
     (r"5.4 \text{ cents}", "5.4"),
@@ -167,6 +178,10 @@ OTHER = [
     ("x = 1 or x = 2", "y = 1 or y = 2"),
     (r"x \in [1,2]", r"y \in [1,2]"),
     ("52_8", "52"),
+    ("45", r"\frac{\pi}{4}"),
+    (r"45^\circ", "44"),
+    (r"45^\circ", r"\frac{\pi}{3}"),
+    (r"\sin 30^\circ", r"\sin 30"),
     (r"\text{even}", "odd"),
     (r"\text{(C)}", "(D)"),
     (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \end{pmatrix}"),
@@ -241,6 +256,10 @@ def test_what_is_no_answer_is_not_readable_and_costs_nothing(given):
 def test_values_of_two_names_without_the_names_are_not_readable():
     assert same_math("x = 1, y = 2", "1, 2") is None
     assert same_math("x = 1, y = 2", "2, 1") is None
+
+
+def test_a_degree_behind_a_function_s_brackets_is_not_readable():
+    assert same_math("1/2", r"\sin(30)^\circ") is None
 
 
 def test_a_nan_is_a_product_of_letters_and_not_a_number():

@@ -4,8 +4,10 @@ Rational numbers are compared exactly. Everything else is evaluated to 60 digits
 three fixed points: two different expressions that agree at all of them to 40 digits would have to
 be made for it. Lists and sets ignore order, tuples, intervals and matrices do not; an equation
 equals another if one difference of sides is a multiple of the other. The name in `x = 5` may be
-left out, but what has two names says the same only with each value at its own. Sizes of numbers are
-bounded before anything is computed, so `10^{10^{10^{10}}}` costs nothing: it is not readable.
+left out, but what has two names says the same only with each value at its own. A degree is pi/180
+under a sine; elsewhere it may be left out, or be radians: `45^\circ` is 45 and pi/4. Sizes of
+numbers are bounded before anything is computed, so `10^{10^{10^{10}}}` costs nothing: it is not
+readable.
 """
 
 import re
@@ -24,6 +26,12 @@ _DIGITS = 60
 _AGREE = mpmath.mpf(10) ** -40
 _POINTS = 3
 _MOST_BITS = 20_000
+_DEGREE: Tree = ("symbol", "degree")
+_UNITS: tuple[Tree, ...] = (
+    ("number", Fraction(1)),
+    ("/", ("symbol", "pi"), ("number", Fraction(180))),
+)
+_OF_ANGLES = ("sin", "cos", "tan", "cot", "sec", "csc")
 _WORDS = re.compile(r"\s*(?:\\(?:text|mbox|mathrm|textbf|textrm)\s*\{)([^{}]*)\}\s*")
 _MATRIX = re.compile(r"\\begin\{([pbv]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _NAMED = re.compile(r"([a-zA-Z](?:\([a-z]\))?)\s*(?:=|\\in(?![a-z]))\s*(?=[^=]+$)")
@@ -187,6 +195,19 @@ def _has_bare(parts: Sequence[Parts]) -> bool:
 
 
 def _equal(x: Tree, y: Tree) -> bool:
+    """Whether x = y, degrees left out on both sides or taken as radians on both."""
+    return any(_agree(_in_units(x, unit), _in_units(y, unit)) for unit in _UNITS)
+
+
+def _in_units(tree: Tree, unit: Tree) -> Tree:
+    """Return a tree with degrees as this; an angle of a sine is in radians."""
+    if tree == _DEGREE:
+        return unit
+    inside = _UNITS[1] if tree[0] in _OF_ANGLES else unit
+    return tuple(_in_units(part, inside) if isinstance(part, tuple) else part for part in tree)
+
+
+def _agree(x: Tree, y: Tree) -> bool:
     a, b = _exact(x), _exact(y)
     if a is not None and b is not None:
         return a == b
@@ -195,6 +216,10 @@ def _equal(x: Tree, y: Tree) -> bool:
 
 def _multiples(x: Tree, y: Tree) -> bool:
     """Whether x = c y with one constant c that is not zero."""
+    return any(_proportional(_in_units(x, unit), _in_units(y, unit)) for unit in _UNITS)
+
+
+def _proportional(x: Tree, y: Tree) -> bool:
     with mpmath.workdps(_DIGITS):
         pairs = [(_value(x, point), _value(y, point)) for point in range(_POINTS)]
         (a, b), *rest = pairs
