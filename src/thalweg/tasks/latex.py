@@ -20,6 +20,8 @@ Tree: TypeAlias = tuple[Any, ...]
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt abs fact".split()
 )
+_NAMES = FUNCTIONS - {"sqrt"}
+"""Those that end the argument of one before: sin x cos x is a product."""
 _SYMBOLS = frozenset(
     "pi infty alpha beta gamma delta epsilon theta lambda mu nu phi varphi psi omega rho sigma tau"
     " xi zeta eta kappa chi emptyset degree".split()
@@ -39,7 +41,8 @@ _SPACES = re.compile(
 _UNICODE = {
     "\u2212": "-", "\u2013": "-", "\u00d7": "*", "\u00b7": "*", "\u22c5": "*", "\u00f7": "/",
     "\u03c0": r"\pi ", "\u221e": r"\infty ", "\u00b0": r"\degree ", "\u221a": r"\sqrt ",
-    "\u00b1": r"\pm ", "\u222a": r"\cup ", "\u2208": r"\in ", "\u00b2": "^2", "\u00b3": "^3", "\u00a0": " ",
+    "\u00b1": r"\pm ", "\u222a": r"\cup ", "\u2208": r"\in ", "\u00b2": "^2", "\u00b3": "^3",
+    "\u00a0": " ",
 }  # fmt: skip
 _SENTENCE = re.compile(r"(?<![\\{a-zA-Z])(?:not|(?!sqrt|sinh|cosh|tanh)[a-zA-Z]{4,})(?![a-zA-Z}])")
 _THOUSANDS = re.compile(r"(?<![\d.,(\[])\d{1,3}(?:,\d{3})+(?![\d,])(?!\s*[)\]])")
@@ -174,14 +177,14 @@ class _Reader:
             return ("pm", ("number", Fraction(0)), part)
         return ("neg", part) if sign == "-" else part
 
-    def product(self, depth: int) -> Tree:
+    def product(self, depth: int, *, stops: frozenset[str] = frozenset()) -> Tree:
         tree = self.power(depth)
         while True:
             if self.take("*"):
                 tree = ("*", tree, self.factor(depth))
             elif self.take("/"):
                 tree = ("/", tree, self.factor(depth))
-            elif self.starts():
+            elif self.peek()[1] not in stops and self.starts():
                 beside = self.power(depth)
                 tree = ("+" if _is_mixed(tree, beside) else "*", tree, beside)
             else:
@@ -262,11 +265,11 @@ class _Reader:
             return ("root", index, self.script(depth + 1))
         if name == "log" and self.take("_"):
             base = self.script(depth + 1)
-            return ("/", ("ln", self.product(depth + 1)), ("ln", base))
+            return ("/", ("ln", self.product(depth + 1, stops=_NAMES)), ("ln", base))
         if name in FUNCTIONS:
             power = self.script(depth + 1) if self.take("^") else None
             bare = name == "sqrt" or self.peek()[1] in ("(", "{")
-            argument = self.script(depth + 1) if bare else self.product(depth + 1)
+            argument = self.script(depth + 1) if bare else self.product(depth + 1, stops=_NAMES)
             if bare and self.peek() == ("command", "degree"):
                 raise Unreadable  # whether the angle is in degrees, or the value
             return (name, argument) if power is None else ("^", (name, argument), power)
