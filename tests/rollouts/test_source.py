@@ -3,8 +3,9 @@
 import copy
 import json
 import math
+import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -345,6 +346,14 @@ def undefined(prompt: str, answer: str, problem: Problem) -> float:
     return math.nan if len(answer) % 2 else 1.0
 
 
+def huge(prompt: str, answer: str, problem: Problem) -> float:
+    return 1e25 if len(answer) % 2 else 1.0
+
+
+def leaving(prompt: str, answer: str, problem: Problem) -> float:
+    return 1.0 if len(answer) % 2 == 0 else sys.exit(3)
+
+
 def hanging(prompt: str, answer: str, problem: Problem) -> float:
     try:
         while len(answer) % 2:
@@ -373,7 +382,14 @@ def test_a_reward_may_be_a_function():
 
 
 @pytest.mark.parametrize(
-    ("reward", "word"), [(raising, "raised"), (undefined, "not finite"), (hanging, "late")]
+    ("reward", "word"),
+    [
+        (raising, "raised: KeyError"),
+        (leaving, "raised: SystemExit: 3"),
+        (undefined, "not finite: a reward of nan"),
+        (huge, "not finite: a reward of 1e+25"),
+        (hanging, "late"),
+    ],
 )
 def test_a_reward_call_that_fails_is_counted_and_the_run_goes_on(reward, word):
     room = Room()
@@ -388,6 +404,22 @@ def test_a_reward_call_that_fails_is_counted_and_the_run_goes_on(reward, word):
 def test_a_reward_that_always_fails_stops_the_run():
     with pytest.raises(RecipeError, match="16 of 16 reward calls failed; the first raised: OSErr"):
         batch_of(replace(SOURCE, judge=Judge(reward=failing)))
+
+
+@dataclass(frozen=True)
+class Parts(Low):
+    part: object = 0.5
+
+    def verify(self, problem, answer):
+        return Grade(1.0, parts={"share": self.part})
+
+
+def test_parts_that_are_no_finite_numbers_are_failed_calls():
+    assert Judge()(Parts(), Problem("", ""), "x") == (1.0, "right", {"share": 0.5}, "")
+    for part, said in ((math.nan, "a part 'share' of nan"), ("half", "could not convert")):
+        found = Judge()(Parts(part=part), Problem("", ""), "x")
+        assert found.failed
+        assert said in found.problem
 
 
 class Raising(Low):
