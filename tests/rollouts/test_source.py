@@ -500,9 +500,20 @@ def test_a_tokenizer_the_actor_does_not_know_is_refused():
         SOURCE.start(Room(small).ctx)
 
 
-def test_a_number_that_is_too_small_is_refused():
-    with pytest.raises(DialError, match="problems is too small"):
-        replace(SOURCE, problems=0).start(Room().ctx)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"problems": 0}, "problems=0 is too small"),
+        ({"group": 0}, "group=0 is too small"),
+        ({"group": -2}, "group=-2 is too small"),
+        ({"length": 1}, "length=1 is too small"),
+        ({"keep": Keep(oversample=0.5)}, "keep.oversample=0.5 is too small"),
+        ({"sampling": Sampling(new_tokens=0)}, "sampling.new_tokens=0 is too small"),
+    ],
+)
+def test_a_number_that_is_too_small_is_refused(change, said):
+    with pytest.raises(DialError, match=said):
+        replace(SOURCE, **change).start(Room().ctx)
 
 
 # --- one of several

@@ -211,24 +211,14 @@ class Rollouts:
                 f"{self.name}.sampling",
                 "Sampling(temperature=1.0); cut only when you evaluate",
             )
-        if self.group < 1 or ctx.rows % self.group or ctx.rows < self.group:
+        self._check_numbers()
+        if ctx.rows % self.group or ctx.rows < self.group:
             raise _refusal(
                 f"a batch of {ctx.rows} rows in groups of {self.group}",
                 "rows that are a multiple of group",
                 f"{self.name}.group",
-                f"rows={max(1, round(ctx.rows / max(self.group, 1))) * max(self.group, 1)}",
+                f"rows={max(1, round(ctx.rows / self.group)) * self.group}",
             )
-        limits = {
-            "length": self.length >= 2,
-            "problems": self.problems is None or self.problems >= 1,
-            "multiple": self.multiple >= 1,
-            "slots": self.slots >= 1,
-            "keep.oversample": self.keep is None or self.keep.oversample >= 1,
-        }
-        for name, right in limits.items():
-            if not right:
-                given, where = f"{name} is too small", f"{self.name}.{name}"
-                raise DialError(given, expected="1 or more", where=where, write=f"{name}=8")
         if self.actor not in ctx.models:
             raise _refusal(
                 f"actor '{self.actor}'",
@@ -236,6 +226,25 @@ class Rollouts:
                 f"{self.name}.actor",
                 did_you_mean(self.actor, ctx.models),
             )
+
+    def _check_numbers(self) -> None:
+        limits: dict[str, tuple[Any, int]] = {
+            "group": (self.group, 1),
+            "length": (self.length, 2),
+            "problems": (self.problems, 1),
+            "multiple": (self.multiple, 1),
+            "slots": (self.slots, 1),
+            "sampling.new_tokens": (self.sampling.new_tokens, 1),
+            "keep.oversample": (self.keep and self.keep.oversample, 1),
+        }
+        for name, (value, least) in limits.items():
+            if value is not None and value < least:
+                raise DialError(
+                    f"{name}={value} is too small",
+                    expected=f"{least} or more",
+                    where=f"{self.name}.{name}",
+                    write=f"{name.rpartition('.')[2]}=8",
+                )
 
     def _asks(
         self, first: int, count: int, tokenizer: Tokenizer, ctx: Context
