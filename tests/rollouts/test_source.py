@@ -25,6 +25,7 @@ from thalweg.data.tokenizer import byte_tokenizer
 from thalweg.errors import DialError, RecipeError
 from thalweg.models import Transformer
 from thalweg.rollouts import (
+    Demonstrations,
     Hint,
     Judge,
     Keep,
@@ -514,6 +515,59 @@ def test_a_tokenizer_the_actor_does_not_know_is_refused():
 def test_a_number_that_is_too_small_is_refused(change, said):
     with pytest.raises(DialError, match=said):
         replace(SOURCE, **change).start(Room().ctx)
+
+
+@dataclass(frozen=True)
+class Own(Low):
+    """A task that gives whatever it is told to."""
+
+    gives: object = None
+
+    def make(self, draw, level):
+        return self.gives
+
+
+@dataclass(frozen=True)
+class Empty(Low):
+    size: int = 0
+
+    def problem(self, index):
+        raise IndexError
+
+
+class Levelless(Low):
+    def make(self, draw):
+        return Problem("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (Empty(), "size = 0"),
+        (Levelless(), "make(draw): too many positional arguments"),
+        (Own(), "NoneType, None"),
+        (Own(gives=("1+1=", "2")), "tuple, ('1+1=', '2')"),
+        (Own(gives=Problem("1+1=", 2)), "a problem with answer 2"),
+        (Own(gives=Problem("a\ud800", "2")), "half of a surrogate pair"),
+    ],
+)
+def test_a_task_that_gives_no_problems_is_refused_at_the_start(task, said):
+    for source in (replace(SOURCE, task=task), Demonstrations(task=task)):
+        with pytest.raises(RecipeError) as caught:
+            source.start(Room().ctx)
+        assert said in str(caught.value)
+        assert type(task).__name__ in caught.value.where
+
+
+class Verdictless(Low):
+    def verify(self, problem, answer):
+        return 1.0
+
+
+def test_a_verdict_that_is_no_grade_is_a_failed_call():
+    assert Judge()(Verdictless(), Problem("", ""), "x").problem == (
+        "TypeError: verify gave float, no Grade"
+    )
 
 
 # --- one of several

@@ -15,6 +15,7 @@ from thalweg.objectives import METHODS, Advantages, Logprobs, Method
 from thalweg.optim import OptimizerSpec
 from thalweg.recipes.named import task_of
 from thalweg.rollouts import Judge, Mismatch, Pair, Rollouts, RouteMismatch, Sampling, Solved
+from thalweg.tasks.draw import check_task
 
 __all__ = ["Algorithm", "Form", "Writing", "measured", "method", "models", "moves", "tested"]
 
@@ -174,10 +175,15 @@ def measured(
     every: Span = share(0.05),
     show: int = 0,
 ) -> tuple[Monitor, ...]:
-    """Return the monitor of solved problems: those of `test`, or new ones of a generated task."""
+    """Return the monitor of solved problems: those of `test`, or new ones of a generated task.
+
+    Raises:
+        RecipeError: The task gives no problems.
+    """
     task = test if test is not None else writing.task
     if not problems or (test is None and isinstance(task, Listed)):
         return ()
+    check_task(task, writing.level)
     return (
         Solved(
             task=task, tokenizer=writing.tokenizer, template=writing.template,

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from types import FrameType, MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-from thalweg.core.protocols import Problem, Task
+from thalweg.core.protocols import Grade, Problem, Task
 
 __all__ = ["FAILURES", "Judge", "Judged", "Reward"]
 
@@ -97,6 +97,8 @@ class Judge:
             value = float(self.reward(problem.prompt, answer, problem))
             return Judged(value, "right" if value >= self.right else "wrong")
         verdict = task.verify(problem, answer)
+        if not isinstance(verdict, Grade):
+            raise TypeError(f"verify gave {type(verdict).__name__}, no Grade")
         word = "right" if verdict.right else "wrong" if verdict.parsed else "unparsed"
         parts = {name: float(value) for name, value in verdict.parts.items()}
         return Judged(float(verdict.score), word, parts)

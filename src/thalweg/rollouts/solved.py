@@ -12,7 +12,7 @@ from thalweg.rollouts.prompting import prompt_ids
 from thalweg.rollouts.sampling import Sampling
 from thalweg.rollouts.write import Ask, Writer
 from thalweg.tasks import problem_at
-from thalweg.tasks.draw import no_levels
+from thalweg.tasks.draw import no_levels, row_at
 
 __all__ = ["Solved"]
 
@@ -86,7 +86,8 @@ class Solved:
         """Give the problems that are kept for measuring."""
         if isinstance(self.task, Listed):
             no_levels(type(self.task).__name__, float(self.level))
-            yield from map(self.task.problem, range(min(self.problems, self.task.size)))
+            for index in range(min(self.problems, self.task.size)):
+                yield row_at(self.task, index)
             return
         for number in range(self.problems):
             yield problem_at(self.task, _SEED, FIRST + number, float(self.level))

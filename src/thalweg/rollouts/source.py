@@ -40,6 +40,7 @@ from thalweg.rollouts.sampling import Sampling
 from thalweg.rollouts.vllm import Vllm
 from thalweg.rollouts.write import Ask, Group, Hint, Writer
 from thalweg.tasks import problem_at
+from thalweg.tasks.draw import check_task
 
 __all__ = ["Keep", "ReplayWindow", "Rollouts"]
 
@@ -156,12 +157,14 @@ class Rollouts:
         """Return the state before the first batch.
 
         Raises:
-            RecipeError: No such actor, rows that are no whole groups, sampling that is cut, a
-                tokenizer with more ids than the actor knows, or experts that drop tokens.
+            RecipeError: A task without problems, no such actor, rows that are no whole groups,
+                sampling that is cut, a tokenizer with more ids than the actor knows, or experts
+                that drop tokens.
             DialError: A number out of range.
         """
         if ctx.models:  # a plan has none
             self._check(ctx)
+            check_task(self.task, float(self.level))
             _check_model(self, ctx.models[self.actor].module)
         if self.server is not None:
             self.server.check()
