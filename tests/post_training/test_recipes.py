@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from thalweg.data.tokenizer import byte_tokenizer
 from thalweg.errors import DataError, RecipeError
 from thalweg.launch import find_recipe
 from thalweg.models import Transformer, export
+from thalweg.recipes.answers import Algorithm, method
 from thalweg.recipes.named import file_of, reward_of, task_of
 
 SMALL = "--task Addition(digits=1) --new-tokens 3 --length 16 --group 2 --batch 4 --quiet".split()
@@ -148,6 +150,11 @@ def test_a_reward_that_sometimes_fails_is_counted_and_one_that_always_does_stops
         (["--task", "absent.jsonl"], "no file absent.jsonl"),
         (["--algorithm", "dapo", "--kl", "0.1"], "a KL to a reference is part of grpo"),
         (["--batch", "5"], "a multiple of group"),
+        (["--group", "0"], "group=0 is too small"),
+        (["--kl", "-1"], "--kl -1.0"),
+        (["--every", "-1"], "--every -1"),
+        (["--new-tokens", "0"], "--new-tokens 0"),
+        (["--length", "0"], "--length 0"),
         (["--length", "3"], "prompts of at most 3 tokens"),
         (["--length", "64"], "a model of 32 positions"),
     ],
@@ -157,6 +164,19 @@ def test_what_cannot_run_is_refused_in_four_parts(run, words, part):
     assert code == 3
     assert part in said
     assert "  write:    " in said
+
+
+ALONE = ("reinforce_plus_plus",)
+
+
+@pytest.mark.parametrize("name", get_args(Algorithm))
+def test_only_what_compares_no_answers_learns_from_one_to_a_problem(name):
+    if name in ALONE:
+        method(name, None, new_tokens=4, group=1)
+    else:
+        with pytest.raises(RecipeError, match=f"--group 1 with {name}"):
+            method(name, None, new_tokens=4, group=1)
+    method(name, None, new_tokens=4, group=2)
 
 
 def test_a_reference_of_another_vocabulary_is_refused(run, folder):

@@ -3,8 +3,9 @@
 import copy
 import json
 import math
+import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from thalweg.data.tokenizer import byte_tokenizer
 from thalweg.errors import DialError, RecipeError
 from thalweg.models import Transformer
 from thalweg.rollouts import (
+    Demonstrations,
     Hint,
     Judge,
     Keep,
@@ -345,6 +347,14 @@ def undefined(prompt: str, answer: str, problem: Problem) -> float:
     return math.nan if len(answer) % 2 else 1.0
 
 
+def huge(prompt: str, answer: str, problem: Problem) -> float:
+    return 1e25 if len(answer) % 2 else 1.0
+
+
+def leaving(prompt: str, answer: str, problem: Problem) -> float:
+    return 1.0 if len(answer) % 2 == 0 else sys.exit(3)
+
+
 def hanging(prompt: str, answer: str, problem: Problem) -> float:
     try:
         while len(answer) % 2:
@@ -373,7 +383,14 @@ def test_a_reward_may_be_a_function():
 
 
 @pytest.mark.parametrize(
-    ("reward", "word"), [(raising, "raised"), (undefined, "not finite"), (hanging, "late")]
+    ("reward", "word"),
+    [
+        (raising, "raised: KeyError"),
+        (leaving, "raised: SystemExit: 3"),
+        (undefined, "not finite: a reward of nan"),
+        (huge, "not finite: a reward of 1e+25"),
+        (hanging, "late"),
+    ],
 )
 def test_a_reward_call_that_fails_is_counted_and_the_run_goes_on(reward, word):
     room = Room()
@@ -388,6 +405,22 @@ def test_a_reward_call_that_fails_is_counted_and_the_run_goes_on(reward, word):
 def test_a_reward_that_always_fails_stops_the_run():
     with pytest.raises(RecipeError, match="16 of 16 reward calls failed; the first raised: OSErr"):
         batch_of(replace(SOURCE, judge=Judge(reward=failing)))
+
+
+@dataclass(frozen=True)
+class Parts(Low):
+    part: object = 0.5
+
+    def verify(self, problem, answer):
+        return Grade(1.0, parts={"share": self.part})
+
+
+def test_parts_that_are_no_finite_numbers_are_failed_calls():
+    assert Judge()(Parts(), Problem("", ""), "x") == (1.0, "right", {"share": 0.5}, "")
+    for part, said in ((math.nan, "a part 'share' of nan"), ("half", "could not convert")):
+        found = Judge()(Parts(part=part), Problem("", ""), "x")
+        assert found.failed
+        assert said in found.problem
 
 
 class Raising(Low):
@@ -468,9 +501,73 @@ def test_a_tokenizer_the_actor_does_not_know_is_refused():
         SOURCE.start(Room(small).ctx)
 
 
-def test_a_number_that_is_too_small_is_refused():
-    with pytest.raises(DialError, match="problems is too small"):
-        replace(SOURCE, problems=0).start(Room().ctx)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"problems": 0}, "problems=0 is too small"),
+        ({"group": 0}, "group=0 is too small"),
+        ({"group": -2}, "group=-2 is too small"),
+        ({"length": 1}, "length=1 is too small"),
+        ({"keep": Keep(oversample=0.5)}, "keep.oversample=0.5 is too small"),
+        ({"sampling": Sampling(new_tokens=0)}, "sampling.new_tokens=0 is too small"),
+    ],
+)
+def test_a_number_that_is_too_small_is_refused(change, said):
+    with pytest.raises(DialError, match=said):
+        replace(SOURCE, **change).start(Room().ctx)
+
+
+@dataclass(frozen=True)
+class Own(Low):
+    """A task that gives whatever it is told to."""
+
+    gives: object = None
+
+    def make(self, draw, level):
+        return self.gives
+
+
+@dataclass(frozen=True)
+class Empty(Low):
+    size: int = 0
+
+    def problem(self, index):
+        raise IndexError
+
+
+class Levelless(Low):
+    def make(self, draw):
+        return Problem("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (Empty(), "size = 0"),
+        (Levelless(), "make(draw): too many positional arguments"),
+        (Own(), "NoneType, None"),
+        (Own(gives=("1+1=", "2")), "tuple, ('1+1=', '2')"),
+        (Own(gives=Problem("1+1=", 2)), "a problem with answer 2"),
+        (Own(gives=Problem("a\ud800", "2")), "half of a surrogate pair"),
+    ],
+)
+def test_a_task_that_gives_no_problems_is_refused_at_the_start(task, said):
+    for source in (replace(SOURCE, task=task), Demonstrations(task=task)):
+        with pytest.raises(RecipeError) as caught:
+            source.start(Room().ctx)
+        assert said in str(caught.value)
+        assert type(task).__name__ in caught.value.where
+
+
+class Verdictless(Low):
+    def verify(self, problem, answer):
+        return 1.0
+
+
+def test_a_verdict_that_is_no_grade_is_a_failed_call():
+    assert Judge()(Verdictless(), Problem("", ""), "x").problem == (
+        "TypeError: verify gave float, no Grade"
+    )
 
 
 # --- one of several

@@ -1,14 +1,14 @@
 """Demonstrations, labels by majority, and problems kept for measuring."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 from rollout_helpers import MODEL, SOURCE, Low, Room
 from thalweg.core.batch import Batch
-from thalweg.core.protocols import Context
+from thalweg.core.protocols import Context, Problem
 from thalweg.core.time import Time
 from thalweg.data import Mixture
 from thalweg.data.tokenizer import byte_tokenizer
@@ -19,6 +19,16 @@ from thalweg.tasks import Addition
 TAUGHT = Demonstrations(
     task=Addition(digits=1), template="{prompt}{answer}", length=15, multiple=16
 )
+
+
+@dataclass(frozen=True)
+class Letters(Low):
+    """Low with a list of problems."""
+
+    size: int = 5
+
+    def problem(self, index):
+        return Problem("abcde"[index], "a")
 
 
 def ctx(rows: int = 4, logged: dict | None = None) -> Context:
@@ -96,3 +106,24 @@ def test_problems_kept_for_measuring_are_the_same_each_time():
     assert found == solved(Room(MODEL, step=9).ctx)
     assert {"heldout/pass@1", "heldout/pass@2", "heldout/reward"} <= set(found)
     assert 0 <= found["heldout/pass@1"] <= found["heldout/pass@2"] <= 1
+
+
+@pytest.mark.parametrize("task", [Low(), Letters()])
+def test_runs_of_several_seeds_are_measured_alike(task):
+    solved = Solved(
+        task=task, model="actor", problems=6, answers=2, template="{prompt}{answer}", length=16,
+        sampling=Sampling(new_tokens=4), show=6,
+    )  # fmt: skip
+    here, there = Room(MODEL), Room(MODEL)
+    assert solved(here.ctx) == solved(replace(there.ctx, seed=4))
+    assert here.samples == there.samples
+
+
+def test_of_a_list_the_first_rows_are_measured_each_once():
+    for problems, asked in ((2, "ab"), (9, "abcde")):
+        room = Room(MODEL)
+        Solved(
+            task=Letters(), model="actor", problems=problems, template="{prompt}{answer}",
+            length=16, sampling=Sampling(new_tokens=4), show=9,
+        )(room.ctx)  # fmt: skip
+        assert "".join(row["prompt"] for row in room.samples) == asked

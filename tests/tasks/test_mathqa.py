@@ -106,6 +106,14 @@ SAME = [
     ("3", r"\log_{2}{8}"),
     ("5", "x = 5"),
     ("y = 2x + 3", "y = 3 + 2x"),
+    ("y = 2x + 1", "y - 2x = 1"),
+    ("y = 2x + 1", "2y = 4x + 2"),
+    ("y = 2x + 1", "x = (y - 1)/2"),
+    ("y = x", "x = y"),
+    ("x = 3", "2x = 6"),
+    ("x = 1, y = 2", "y = 2, x = 1"),
+    ("x = 1, 2", "x = 2 or x = 1"),
+    (r"x = 1 \pm \sqrt{2}", r"x = 1 - \sqrt2, x = 1 + \sqrt2"),
     ("5x - 7y + 11z + 4 = 0", "-10x + 14y - 22z = 8"),
     (r"x \in [-2,7]", "[-2, 7]"),
     (r"(-\infty, 2) \cup (3, \infty)", r"(3,\infty)\cup(-\infty,2)"),
@@ -118,6 +126,20 @@ SAME = [
     ("10080", "10,080"),
     (r"\$32,\!348", "32348"),
     (r"90^\circ", "90"),
+    (r"45^\circ", r"\frac{\pi}{4}"),
+    (r"45^{\circ}", "45\u00b0"),
+    (r"120\text{ degrees}", "120"),
+    (r"180^\circ - x", "180 - x"),
+    (r"30^\circ, 60^\circ", "60, 30"),
+    (r"\sin 30^\circ", "1/2"),
+    (r"\sin(30^\circ)", "0.5"),
+    (r"\cos 60^{\circ}", "0.5"),
+    ("\\tan 45\u00b0", "1"),
+    (r"\sin^2 30^\circ + 1", "1.25"),
+    (r"2 \sin 30^\circ \cos 60^\circ", "1/2"),
+    (r"\sin x \cos x", r"\frac{\sin 2x}{2}"),
+    (r"\sin 2\sqrt{3}x", r"\sin(\sqrt{12}x)"),
+    (r"x = 45^\circ", r"x = \pi/4"),
     (r"50\%", "50"),
     (r"864 \mbox{ inches}^2", "864"),
     (r"5.4 \text{ cents}", "5.4"),
@@ -153,7 +175,16 @@ OTHER = [
     ("2x", "2"),
     ("y = 2x + 3", "y = 2x + 4"),
     ("x + y = 0", "x + 2y = 0"),
+    ("x = 5", "y = 5"),
+    ("x = 1, y = 2", "x = 2, y = 1"),
+    ("a = 1, b = 2", "b = 1, a = 2"),
+    ("x = 1 or x = 2", "y = 1 or y = 2"),
+    (r"x \in [1,2]", r"y \in [1,2]"),
     ("52_8", "52"),
+    ("45", r"\frac{\pi}{4}"),
+    (r"45^\circ", "44"),
+    (r"45^\circ", r"\frac{\pi}{3}"),
+    (r"\sin 30^\circ", r"\sin 30"),
     (r"\text{even}", "odd"),
     (r"\text{(C)}", "(D)"),
     (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \end{pmatrix}"),
@@ -223,6 +254,15 @@ def test_what_is_no_answer_is_not_readable_and_costs_nothing(given):
     assert same_math("7", given) is None
     assert not verify_boxed("7", rf"\boxed{{{given}}}").right
     assert time.process_time() - begin < 1.0
+
+
+def test_values_of_two_names_without_the_names_are_not_readable():
+    assert same_math("x = 1, y = 2", "1, 2") is None
+    assert same_math("x = 1, y = 2", "2, 1") is None
+
+
+def test_a_degree_behind_a_function_s_brackets_is_not_readable():
+    assert same_math("1/2", r"\sin(30)^\circ") is None
 
 
 def test_a_nan_is_a_product_of_letters_and_not_a_number():

@@ -62,6 +62,13 @@ def test_a_file_that_changes_is_read_again(tmp_path):
         ([{"question": "q", "answer": "#### 1"}, {"question": "q", "answer": "#### one"}], ":2"),
         ([{"question": "q", "answer": "#### 1"}, {"question": "q", "answer": ""}], ":2"),
         ([{"question": 3, "answer": "#### 1"}], "question"),
+        ([{"question": "q", "answer": 2.5}], "answer 2.5"),
+        ([{"question": "q", "answer": True}], "text or a whole number"),
+        ([{"question": "q", "answer": None}], "text or a whole number"),
+        ([{"question": "q", "answer": " "}], "text or a whole number"),
+        ([{"question": "q", "answer": "1"}, {"question": "\ud800", "answer": "1"}], "surrogate"),
+        (["[" * 100_000], "not JSON"),
+        ([{"question": "q", "choices": None, "answer": 0}], "a list of choices"),
         ([{"problem": "q", "solution": "no box"}], "box"),
         ([{"question": "q", "choices": ["a"], "answer": 0}], "1 choices"),
         ([{"question": "q", "choices": ["a", "b"], "answer": "c"}], "'c'"),
@@ -71,6 +78,21 @@ def test_a_file_that_changes_is_read_again(tmp_path):
 def test_a_bad_row_stops_with_its_line(tmp_path, rows, said):
     with pytest.raises(DataError, match=said):
         Rows(write(tmp_path, *rows)).problem(0)
+
+
+def test_bytes_that_are_no_text_stop_with_their_line(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"question": "q", "answer": "1"}\n{"question": "\xff", "answer": "1"}\n')
+    with pytest.raises(DataError, match="can't decode byte 0xff") as caught:
+        _ = Rows(str(path)).size
+    assert caught.value.where.endswith("rows.jsonl:2")
+
+
+def test_an_answer_may_be_a_whole_number(tmp_path):
+    task = Rows(write(tmp_path, {"question": "1+1=", "answer": 2}))
+    problem = task.problem(0)
+    assert (problem.answer, problem.facts["form"]) == ("2", "exact")
+    assert task.verify(problem, " 2").right
 
 
 def test_a_missing_file_and_a_bad_form_are_refused():

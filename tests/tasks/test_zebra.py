@@ -164,6 +164,32 @@ def test_compact_answers_are_rows_of_digits():
     assert not task.verify(problem, "21 ab").parsed
 
 
+@pytest.mark.parametrize(
+    "text", ["21 12 21", "211 12", "2121 1212", "21 12 5", "21 12 " + "99 " * 100, "21 1212"]
+)
+def test_a_compact_answer_with_more_than_the_grid_is_not_readable(text):
+    task = Zebra(2, 2, notation="compact", reward="cell")
+    assert task.verify(Problem("...", "21 12"), text) == Grade(0.0, parsed=False)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"House 3": {"Name": "Chen"}},
+        {"House 1": {"Name": "Ada", "Pet": "cat", "Job": "baker"}},
+        {"House 1": {"Name": "Ada", "Pet": "cat", "Age": 7}},
+        {"house 1": {"Name": "Emil"}},
+    ],
+)
+def test_a_solution_with_more_than_the_grid_is_not_readable(more):
+    assert judge({"solution": {**SOLUTION, **more}}) == Grade(0.0, parsed=False)
+
+
+def test_a_list_of_several_values_is_a_wrong_cell():
+    row = {"Name": ["Ada", "Emil"], "Pet": "cat"}
+    assert judge({"solution": {**SOLUTION, "House 1": row}}).parts == {"cell": 0.75}
+
+
 def test_json_is_found_behind_prose_and_braces():
     assert last_object('a { b {"x": 1} c } {"y": 2') == {"x": 1}
     assert last_object('{"a": {"b": 1}}') == {"a": {"b": 1}}

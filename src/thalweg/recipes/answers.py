@@ -1,5 +1,6 @@
 """What the recipes share that learn from answers a model writes: algorithms, models, measuring."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
@@ -10,10 +11,11 @@ from thalweg.core.recipe import CopyOf
 from thalweg.core.time import Span, share
 from thalweg.errors import RecipeError
 from thalweg.models import Pretrained, Transformer
-from thalweg.objectives import METHODS, Logprobs, Method
+from thalweg.objectives import METHODS, Advantages, Logprobs, Method
 from thalweg.optim import OptimizerSpec
 from thalweg.recipes.named import task_of
 from thalweg.rollouts import Judge, Mismatch, Pair, Rollouts, RouteMismatch, Sampling, Solved
+from thalweg.tasks.draw import check_task
 
 __all__ = ["Algorithm", "Form", "Writing", "measured", "method", "models", "moves", "tested"]
 
@@ -46,6 +48,15 @@ class Writing:
     level: float = 0.0
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuse lengths that leave no room."""
+        for option, value, least in (
+            ("--new-tokens", self.new_tokens, 1),
+            ("--length", self.length, 2),
+        ):
+            if value < least:
+                raise _refusal(f"{option} {value}", f"{least} or more", option, f"{option} 64")
+
     @property
     def sampling(self) -> Sampling:
         """How answers are drawn."""
@@ -62,7 +73,13 @@ class Writing:
         )  # fmt: skip
 
 
-def method(name: Algorithm, kl: float | None, new_tokens: int, temperature: float = 1.0) -> Method:
+def method(
+    name: Algorithm,
+    kl: float | None,
+    new_tokens: int,
+    temperature: float = 1.0,
+    group: int | None = None,
+) -> Method:
     """Return an algorithm.
 
     Args:
@@ -70,22 +87,34 @@ def method(name: Algorithm, kl: float | None, new_tokens: int, temperature: floa
         kl: Weight of its KL, None for the paper's, 0 for none.
         new_tokens: Most tokens of an answer.
         temperature: At which answers are drawn.
+        group: Answers to each problem, if they are to be compared.
 
     Raises:
-        RecipeError: A KL for an algorithm that has none.
+        RecipeError: A KL for an algorithm that has none, or one below 0; one answer to a problem
+            for an algorithm that compares answers to one problem.
     """
     weighted = ("grpo", "rloo", "reinforce_plus_plus")
     if kl and name not in weighted:
-        raise RecipeError(
+        raise _refusal(
             f"--kl {kl} with {name}",
-            expected="a KL to a reference is part of " + ", ".join(weighted),
-            where="--kl",
-            write="--algorithm grpo --kl 0.04",
+            "a KL to a reference is part of " + ", ".join(weighted),
+            "--kl",
+            "--algorithm grpo --kl 0.04",
         )
+    if kl is not None and not 0 <= kl < math.inf:
+        raise _refusal(f"--kl {kl}", "0, for none, or more", "--kl", "--kl 0.04")
     given: dict[str, float] = {} if kl is None or name not in weighted else {"kl": kl}
     if name == "dr_grpo":
         given["length"] = new_tokens
-    return METHODS[name](**given).at(temperature)
+    found = METHODS[name](**given).at(temperature)
+    if group == 1 and _compares(found):
+        raise _refusal(
+            f"--group 1 with {name}",
+            "2 answers or more to a problem: what is compared with nothing teaches nothing",
+            "--group",
+            "--group 8, or --algorithm reinforce_plus_plus",
+        )
+    return found
 
 
 def moves(
@@ -113,8 +142,13 @@ def moves(
         minibatch: As of Learn.
         micro: As of Learn.
         temperature: At which answers are drawn.
+
+    Raises:
+        RecipeError: A distance between copies below 0.
     """
-    learns_from_pairs = "chosen" in chosen.objective.needs
+    if every < 0:
+        raise _refusal(f"--every {every}", "0, for never, or more", "--every", "--every 1")
+    learns_from_pairs = _needs_pairs(chosen)
     engines = Mismatch("actor", fn=Logprobs(temperature=temperature))
     before: tuple[Move, ...] = (engines, Pair()) if learns_from_pairs else ()
     learn = chosen.do("policy", optimizer, passes=passes, minibatch=minibatch, micro=micro)
@@ -141,10 +175,15 @@ def measured(
     every: Span = share(0.05),
     show: int = 0,
 ) -> tuple[Monitor, ...]:
-    """Return the monitor of solved problems: those of `test`, or new ones of a generated task."""
+    """Return the monitor of solved problems: those of `test`, or new ones of a generated task.
+
+    Raises:
+        RecipeError: The task gives no problems.
+    """
     task = test if test is not None else writing.task
     if not problems or (test is None and isinstance(task, Listed)):
         return ()
+    check_task(task, writing.level)
     return (
         Solved(
             task=task, tokenizer=writing.tokenizer, template=writing.template,
@@ -168,6 +207,16 @@ def tested(test: str | None, problems: int, form: Form) -> tuple[Monitor, ...]:
     return measured(writing, problems, writing.task, every=share(0.1), show=4)
 
 
+def _needs_pairs(method: Method) -> bool:
+    return "chosen" in method.objective.needs
+
+
+def _compares(method: Method) -> bool:
+    """Whether an answer's credit is what others to the same problem earned less."""
+    baselines = {move.baseline for move in method.before if isinstance(move, Advantages)}
+    return _needs_pairs(method) or bool(baselines & {"mean", "leave_one_out"})
+
+
 def _has_experts(spec: ModelSpec | None) -> bool:
     """Return whether a model is a mixture of experts of ours."""
     shape = spec.transformer if isinstance(spec, Pretrained) else spec
@@ -179,3 +228,7 @@ def _model_of(move: Move) -> str:
     if isinstance(move, Copy):
         return move.dst
     return move.model if isinstance(move, Score | Learn) else "policy"
+
+
+def _refusal(given: str, expected: str, where: str, write: str) -> RecipeError:
+    return RecipeError(given, expected=expected, where=where, write=write)

@@ -89,7 +89,7 @@ def recipe(
         task=task_of(task),
         tokenizer=readers.tokenizer_of(base, tokenizer),
         template=template,
-        length=length or min(base.positions or 1024, 1024),
+        length=min(base.positions or 1024, 1024) if length is None else length,
         new_tokens=new_tokens,
         judge=Judge(reward=reward_of(reward) if reward else None),
         level=level,
@@ -97,7 +97,7 @@ def recipe(
     )
     rate = Warmup(Constant(lr), over=share(warmup))
     do = answers.moves(
-        answers.method(algorithm, kl, new_tokens, temperature),
+        answers.method(algorithm, kl, new_tokens, temperature, group),
         AdamW(lr=rate, weight_decay=0.0),
         every,
         of=base,

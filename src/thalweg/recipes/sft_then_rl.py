@@ -96,7 +96,7 @@ def recipe(
         judge=Judge(reward=reward_of(reward) if reward else None),
         temperature=temperature,
     )
-    chosen = answers.method(algorithm, kl, new_tokens, temperature)
+    chosen = answers.method(algorithm, kl, new_tokens, temperature, group)
     do = answers.moves(
         chosen, _adam(Linear(lr, 0.0)), every, of=reader.model, micro=micro, temperature=temperature
     )

@@ -15,6 +15,7 @@ from thalweg.errors import RecipeError
 from thalweg.rollouts.prompting import check_template, prompt_ids
 from thalweg.rollouts.rows import Written, columns, written
 from thalweg.tasks import problem_at
+from thalweg.tasks.draw import check_task
 
 __all__ = ["Demonstrations"]
 
@@ -69,9 +70,11 @@ class Demonstrations:
         """Return the state before the first row.
 
         Raises:
-            RecipeError: A template without places for prompt and answer.
+            RecipeError: A template without places for prompt and answer, or a task without
+                problems.
         """
         check_template(self.template)
+        check_task(self.task, float(self.level))
         return {"asked": 0}
 
     def next(self, state: State, ctx: Context) -> tuple[Batch, State]:

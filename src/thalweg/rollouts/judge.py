@@ -1,9 +1,10 @@
 """What an answer earns: the task's verdict or a reward function's number, in bounded time.
 
-A reward function is foreign code that runs some hundred thousand times. When a call raises,
-returns something that is no finite number, or takes longer than it may, the row gets
-`otherwise`, its verdict says which of the three it was, and the step counts it; one line of
-events.jsonl quotes the first of each step. When every call of a step fails, that is no accident
+A reward function is foreign code that runs some hundred thousand times. When a call raises (leaving
+by `sys.exit` too), returns something that is no finite number, or takes longer than it may, the row
+gets `otherwise`, its verdict says which of the three it was, and the step counts it; one line of
+events.jsonl quotes the first of each step. Advantages are float32 and square what they are given,
+so a reward beyond 1e18 is not finite either. When every call of a step fails, that is no accident
 of one answer: `Rollouts` stops.
 
 The clock is the process's alarm signal, which Python sees between two instructions. It stops
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from types import FrameType, MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-from thalweg.core.protocols import Problem, Task
+from thalweg.core.protocols import Grade, Problem, Task
 
 __all__ = ["FAILURES", "Judge", "Judged", "Reward"]
 
@@ -29,6 +30,9 @@ Reward: TypeAlias = Callable[[str, str, Problem], float]
 
 FAILURES = ("raised", "not finite", "late")
 """Verdicts of calls that failed."""
+
+_LARGEST = 1e18
+"""The squares of a batch of such rewards have a sum in float32, which ends at 3.4e38."""
 
 
 class Judged(NamedTuple):
@@ -79,10 +83,13 @@ class Judge:
                 found = self._ask(task, problem, answer)
         except _Late:
             return self._failed("late", f"more than {self.seconds:g} seconds")
-        except Exception as error:  # foreign code may raise anything; it is counted and quoted
+        except (Exception, SystemExit) as error:  # foreign code may raise anything: it is quoted
             return self._failed("raised", f"{type(error).__name__}: {error}")
-        if not math.isfinite(found.reward):
-            return self._failed("not finite", f"a reward of {found.reward}")
+        if not abs(found.reward) <= _LARGEST:
+            return self._failed("not finite", f"a reward of {found.reward}, not within 1e18 of 0")
+        for name, value in found.parts.items():
+            if not math.isfinite(value):
+                return self._failed("not finite", f"a part {name!r} of {value}")
         return found
 
     def _ask(self, task: Task, problem: Problem, answer: str) -> Judged:
@@ -90,8 +97,11 @@ class Judge:
             value = float(self.reward(problem.prompt, answer, problem))
             return Judged(value, "right" if value >= self.right else "wrong")
         verdict = task.verify(problem, answer)
+        if not isinstance(verdict, Grade):
+            raise TypeError(f"verify gave {type(verdict).__name__}, no Grade")
         word = "right" if verdict.right else "wrong" if verdict.parsed else "unparsed"
-        return Judged(float(verdict.score), word, verdict.parts)
+        parts = {name: float(value) for name, value in verdict.parts.items()}
+        return Judged(float(verdict.score), word, parts)
 
     def _failed(self, verdict: str, problem: str) -> Judged:
         return Judged(self.otherwise, verdict, problem=problem)

@@ -53,7 +53,8 @@ def quote_failures(ctx: Context, groups: Sequence[Group], where: str) -> None:
             said + first.problem,
             expected="a reward for at least one answer of a step",
             where=where,
-            write="a function (prompt, answer, problem) -> float, finite and quick",
+            write="a function (prompt, answer, problem) -> float, finite and quick; of a task, a "
+            "verify that returns Grade(1.0) or Grade(0.0)",
         )
     ctx.note("reward", said + first.problem)
 

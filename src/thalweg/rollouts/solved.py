@@ -1,9 +1,9 @@
 """How many problems a model solves while a run goes on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from thalweg.core.protocols import Context, Dial, Listed, Task
+from thalweg.core.protocols import Context, Dial, Listed, Problem, Task
 from thalweg.core.time import Span, share
 from thalweg.data.tokenizer import load_tokenizer
 from thalweg.rollouts.judge import Judge
@@ -12,21 +12,24 @@ from thalweg.rollouts.prompting import prompt_ids
 from thalweg.rollouts.sampling import Sampling
 from thalweg.rollouts.write import Ask, Writer
 from thalweg.tasks import problem_at
+from thalweg.tasks.draw import no_levels, row_at
 
 __all__ = ["Solved"]
 
 FIRST = 1_000_000_000
 """Number of the first problem that is kept for measuring: no run gets so far."""
+_SEED = 0
+"""Of problems and draws: runs of several seeds are measured alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Solved:
     """Answers to problems kept for measuring: `heldout/pass@1`, `heldout/reward` and the like.
 
-    Always the same problems and the same draws, so points of one run and of several compare. Of a
-    generated task the problems are those from number 1,000,000,000 on: another draw than the
-    run's, which for a task of few problems may well repeat some of them. Of a listed one they are
-    its first rows: give it a file that is not trained on.
+    Always the same problems and the same draws, whatever the run's seed, so points of one run and
+    of several compare. Of a generated task the problems are those of seed 0 from number
+    1,000,000,000 on: another draw than the run's, which for a task of few problems may well repeat
+    some of them. Of a listed one they are its first rows: give it a file that is not trained on.
     """
 
     task: Task
@@ -37,7 +40,7 @@ class Solved:
     every: Dial | Span = share(0.05)
     """Distance between measurements."""
     problems: int = 64
-    """How many are asked."""
+    """How many are asked; of a list at most all."""
     answers: int = 1
     """Answers to each; with 2 k or more, `heldout/pass@k` is reported too."""
     sampling: Sampling = Sampling()
@@ -64,15 +67,13 @@ class Solved:
         tokenizer = load_tokenizer(self.tokenizer)
         learner = ctx.models[self.model]
         asks = []
-        for number in range(self.problems):
-            first = 0 if isinstance(self.task, Listed) else FIRST
-            problem = problem_at(self.task, ctx.seed, first + number, float(self.level))
+        for number, problem in enumerate(self._kept()):
             ids = prompt_ids(tokenizer, problem.prompt, self.template)
             if len(ids) <= self.length:
                 asks.append(Ask(FIRST + number, problem, ids))
         writer = Writer(
             task=self.task, tokenizer=tokenizer, judge=self.judge, sampling=self.sampling,
-            group=self.answers, template=self.template, longest=self.length + 1, seed=ctx.seed,
+            group=self.answers, template=self.template, longest=self.length + 1, seed=_SEED,
             slots=self.slots, compiled=learner.compiled,
         )  # fmt: skip
         groups = learner.generate(asks, writer)
@@ -80,3 +81,13 @@ class Solved:
             show(ctx, [group])
         found = numbers(groups)
         return {f"heldout/{name}": value for name, value in found.items() if "fail" not in name}
+
+    def _kept(self) -> Iterator[Problem]:
+        """Give the problems that are kept for measuring."""
+        if isinstance(self.task, Listed):
+            no_levels(type(self.task).__name__, float(self.level))
+            for index in range(min(self.problems, self.task.size)):
+                yield row_at(self.task, index)
+            return
+        for number in range(self.problems):
+            yield problem_at(self.task, _SEED, FIRST + number, float(self.level))

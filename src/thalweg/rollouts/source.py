@@ -40,6 +40,7 @@ from thalweg.rollouts.sampling import Sampling
 from thalweg.rollouts.vllm import Vllm
 from thalweg.rollouts.write import Ask, Group, Hint, Writer
 from thalweg.tasks import problem_at
+from thalweg.tasks.draw import check_task
 
 __all__ = ["Keep", "ReplayWindow", "Rollouts"]
 
@@ -156,12 +157,14 @@ class Rollouts:
         """Return the state before the first batch.
 
         Raises:
-            RecipeError: No such actor, rows that are no whole groups, sampling that is cut, a
-                tokenizer with more ids than the actor knows, or experts that drop tokens.
+            RecipeError: A task without problems, no such actor, rows that are no whole groups,
+                sampling that is cut, a tokenizer with more ids than the actor knows, or experts
+                that drop tokens.
             DialError: A number out of range.
         """
         if ctx.models:  # a plan has none
             self._check(ctx)
+            check_task(self.task, float(self.level))
             _check_model(self, ctx.models[self.actor].module)
         if self.server is not None:
             self.server.check()
@@ -211,24 +214,14 @@ class Rollouts:
                 f"{self.name}.sampling",
                 "Sampling(temperature=1.0); cut only when you evaluate",
             )
-        if self.group < 1 or ctx.rows % self.group or ctx.rows < self.group:
+        self._check_numbers()
+        if ctx.rows % self.group or ctx.rows < self.group:
             raise _refusal(
                 f"a batch of {ctx.rows} rows in groups of {self.group}",
                 "rows that are a multiple of group",
                 f"{self.name}.group",
-                f"rows={max(1, round(ctx.rows / max(self.group, 1))) * max(self.group, 1)}",
+                f"rows={max(1, round(ctx.rows / self.group)) * self.group}",
             )
-        limits = {
-            "length": self.length >= 2,
-            "problems": self.problems is None or self.problems >= 1,
-            "multiple": self.multiple >= 1,
-            "slots": self.slots >= 1,
-            "keep.oversample": self.keep is None or self.keep.oversample >= 1,
-        }
-        for name, right in limits.items():
-            if not right:
-                given, where = f"{name} is too small", f"{self.name}.{name}"
-                raise DialError(given, expected="1 or more", where=where, write=f"{name}=8")
         if self.actor not in ctx.models:
             raise _refusal(
                 f"actor '{self.actor}'",
@@ -236,6 +229,25 @@ class Rollouts:
                 f"{self.name}.actor",
                 did_you_mean(self.actor, ctx.models),
             )
+
+    def _check_numbers(self) -> None:
+        limits: dict[str, tuple[Any, int]] = {
+            "group": (self.group, 1),
+            "length": (self.length, 2),
+            "problems": (self.problems, 1),
+            "multiple": (self.multiple, 1),
+            "slots": (self.slots, 1),
+            "sampling.new_tokens": (self.sampling.new_tokens, 1),
+            "keep.oversample": (self.keep and self.keep.oversample, 1),
+        }
+        for name, (value, least) in limits.items():
+            if value is not None and value < least:
+                raise DialError(
+                    f"{name}={value} is too small",
+                    expected=f"{least} or more",
+                    where=f"{self.name}.{name}",
+                    write=f"{name.rpartition('.')[2]}=8",
+                )
 
     def _asks(
         self, first: int, count: int, tokenizer: Tokenizer, ctx: Context

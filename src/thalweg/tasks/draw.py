@@ -6,17 +6,22 @@ is a function of (task, seed, index, level): nothing is remembered, so nothing n
 """
 
 from functools import lru_cache
+from inspect import signature
 from math import isfinite
 
 import numpy as np
 
 from thalweg.core.protocols import Listed, Problem, Task
 from thalweg.core.rng import rng
-from thalweg.errors import DialError
+from thalweg.errors import DialError, RecipeError
 
-__all__ = ["check_whole", "no_levels", "problem_at", "rise"]
+__all__ = ["check_task", "check_whole", "no_levels", "problem_at", "rise", "row_at"]
 
 _LEVELS = 1_000_000
+_WRITE = {
+    "make": 'def make(self, draw, level): return Problem("1 + 1 = ", "2")',
+    "problem": 'def problem(self, index): return Problem("1 + 1 = ", "2")',
+}
 
 
 def problem_at(task: Task, seed: int, index: int, level: float = 0.0) -> Problem:
@@ -28,6 +33,9 @@ def problem_at(task: Task, seed: int, index: int, level: float = 0.0) -> Problem
         index: Counts problems from 0. A listed task goes round after `size` of them.
         level: How many steps harder than the task as constructed, at least 0.
 
+    Raises:
+        RecipeError: The task gives something that is no problem, or lists none.
+
     Example:
         >>> from thalweg.tasks import Addition
         >>> problem_at(Addition(digits=2), seed=0, index=3).prompt
@@ -35,9 +43,35 @@ def problem_at(task: Task, seed: int, index: int, level: float = 0.0) -> Problem
     """
     if isinstance(task, Listed):
         no_levels(type(task).__name__, level)
-        epoch, place = divmod(index, task.size)
-        return task.problem(int(_order(seed, epoch, task.size)[place]))
-    return task.make(rng(seed, "problem", index), level)
+        epoch, place = divmod(index, _size(task))
+        return row_at(task, int(_order(seed, epoch, task.size)[place]))
+    return _fit(task, "make", task.make(rng(seed, "problem", index), level))
+
+
+def row_at(task: Listed, index: int) -> Problem:
+    """Return the problem of a row of a list, counted from 0.
+
+    Raises:
+        RecipeError: The task gives something that is no problem.
+    """
+    return _fit(task, "problem", task.problem(index))
+
+
+def check_task(task: Task, level: float = 0.0) -> None:
+    """Refuse, before a run begins, a task that gives no problems.
+
+    Raises:
+        RecipeError: Its `make` does not take a generator and a level, it gives something that is no
+            problem, or it lists none.
+        DialError: It has no such level.
+    """
+    draw = rng(0, "problem", 0)
+    try:
+        signature(task.make).bind(draw, level)
+    except TypeError as error:
+        given = f"make{signature(task.make)}: {error}"
+        raise _unfit(task, "make", given, "one that takes a generator and a level") from error
+    problem_at(task, 0, 0, level)
 
 
 def rise(draw: np.random.Generator, level: float) -> int:
@@ -94,3 +128,34 @@ def check_whole(where: str, name: str, value: int, low: int, high: int) -> None:
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, size: int) -> np.ndarray:
     return rng(seed, "problems", epoch).permutation(size)
+
+
+def _size(task: Listed) -> int:
+    if task.size < 1:
+        given, where = f"size = {task.size}", f"{type(task).__name__}.size"
+        raise RecipeError(given, expected="1 problem or more", where=where, write="size = 1")
+    return task.size
+
+
+def _fit(task: object, method: str, problem: Problem) -> Problem:
+    """Return what a task gave, if it is a problem that can be asked."""
+    if not isinstance(problem, Problem):
+        raise _unfit(task, method, f"{type(problem).__name__}, {problem!r:.80}", "a Problem")
+    for name, text in (("prompt", problem.prompt), ("answer", problem.answer)):
+        if not isinstance(text, str):
+            raise _unfit(task, method, f"a problem with {name} {text!r:.80}", "text")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            given = f"a problem with {name} {text!r:.80}, which holds half of a surrogate pair"
+            raise _unfit(task, method, given, "characters") from error
+    return problem
+
+
+def _unfit(task: object, method: str, given: str, expected: str) -> RecipeError:
+    return RecipeError(
+        given,
+        expected=expected,
+        where=f"{type(task).__name__}.{method}",
+        write=_WRITE[method],
+    )

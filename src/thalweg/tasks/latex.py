@@ -5,7 +5,8 @@ construction (at most 2,000 characters, 50 levels), so no alarm and no second pr
 What it cannot read it refuses with `Unreadable`.
 
 A tree is a nested tuple: ("number", Fraction), ("symbol", "x"), ("neg", a), ("+", a, b, ...),
-("*", a, b, ...), ("/", a, b), ("^", a, b), ("pm", a, b), (function, a), ("root", n, a).
+("*", a, b, ...), ("/", a, b), ("^", a, b), ("pm", a, b), (function, a), ("root", n, a). A degree
+is a symbol that its number is multiplied by.
 """
 
 import re
@@ -19,9 +20,11 @@ Tree: TypeAlias = tuple[Any, ...]
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt abs fact".split()
 )
+_NAMES = FUNCTIONS - {"sqrt"}
+"""Those that end the argument of one before: sin x cos x is a product."""
 _SYMBOLS = frozenset(
     "pi infty alpha beta gamma delta epsilon theta lambda mu nu phi varphi psi omega rho sigma tau"
-    " xi zeta eta kappa chi emptyset".split()
+    " xi zeta eta kappa chi emptyset degree".split()
 )
 _MOST_CHARACTERS = 2000
 _MOST_TOKENS = 200  # a sum of n terms is a tree of depth n
@@ -37,8 +40,9 @@ _SPACES = re.compile(
 )
 _UNICODE = {
     "\u2212": "-", "\u2013": "-", "\u00d7": "*", "\u00b7": "*", "\u22c5": "*", "\u00f7": "/",
-    "\u03c0": r"\pi ", "\u221e": r"\infty ", "\u00b0": "", "\u221a": r"\sqrt ", "\u00b1": r"\pm ",
-    "\u222a": r"\cup ", "\u2208": r"\in ", "\u00b2": "^2", "\u00b3": "^3", "\u00a0": " ",
+    "\u03c0": r"\pi ", "\u221e": r"\infty ", "\u00b0": r"\degree ", "\u221a": r"\sqrt ",
+    "\u00b1": r"\pm ", "\u222a": r"\cup ", "\u2208": r"\in ", "\u00b2": "^2", "\u00b3": "^3",
+    "\u00a0": " ",
 }  # fmt: skip
 _SENTENCE = re.compile(r"(?<![\\{a-zA-Z])(?:not|(?!sqrt|sinh|cosh|tanh)[a-zA-Z]{4,})(?![a-zA-Z}])")
 _THOUSANDS = re.compile(r"(?<![\d.,(\[])\d{1,3}(?:,\d{3})+(?![\d,])(?!\s*[)\]])")
@@ -48,7 +52,8 @@ _UNIT = re.compile(
 )
 _RENAMED = (
     (re.compile(r"\\[dt]frac(?![a-zA-Z])"), r"\\frac"),
-    (re.compile(r"\^\s*(?:\\circ|\{\s*\\circ\s*\}|\\degree)|\\degree(?![a-zA-Z])"), ""),
+    (re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\(?:circ|degree)\s*\}|\\degree)"), r"\\degree "),
+    (re.compile(r"\s*\\(?:text|mbox|mathrm|textrm)\s*\{\s*degrees?\s*\}"), r"\\degree "),
     (re.compile(r"\\(?:cdot|times)(?![a-zA-Z])"), "*"),
     (re.compile(r"\\div(?![a-zA-Z])"), "/"),
     (re.compile(r"\\(?:lvert|rvert|vert|mid)(?![a-zA-Z])"), "|"),
@@ -172,14 +177,14 @@ class _Reader:
             return ("pm", ("number", Fraction(0)), part)
         return ("neg", part) if sign == "-" else part
 
-    def product(self, depth: int) -> Tree:
+    def product(self, depth: int, *, stops: frozenset[str] = frozenset()) -> Tree:
         tree = self.power(depth)
         while True:
             if self.take("*"):
                 tree = ("*", tree, self.factor(depth))
             elif self.take("/"):
                 tree = ("/", tree, self.factor(depth))
-            elif self.starts():
+            elif self.peek()[1] not in stops and self.starts():
                 beside = self.power(depth)
                 tree = ("+" if _is_mixed(tree, beside) else "*", tree, beside)
             else:
@@ -260,11 +265,13 @@ class _Reader:
             return ("root", index, self.script(depth + 1))
         if name == "log" and self.take("_"):
             base = self.script(depth + 1)
-            return ("/", ("ln", self.product(depth + 1)), ("ln", base))
+            return ("/", ("ln", self.product(depth + 1, stops=_NAMES)), ("ln", base))
         if name in FUNCTIONS:
             power = self.script(depth + 1) if self.take("^") else None
             bare = name == "sqrt" or self.peek()[1] in ("(", "{")
-            argument = self.script(depth + 1) if bare else self.product(depth + 1)
+            argument = self.script(depth + 1) if bare else self.product(depth + 1, stops=_NAMES)
+            if bare and self.peek() == ("command", "degree"):
+                raise Unreadable  # whether the angle is in degrees, or the value
             return (name, argument) if power is None else ("^", (name, argument), power)
         if name in _SYMBOLS:
             return ("symbol", name)

@@ -5,8 +5,8 @@ r"""Problems from a file: JSON lines in the forms of GSM8K, of MATH, of multiple
     choice  question, choices, answer   the answer is a letter, an index or one of the choices
     exact   prompt, answer       the same text but for spaces at its ends
 
-The forms are told apart by what the first row holds. Every row is read when the file is opened
-first; one without an answer stops with its line.
+The forms are told apart by what the first row holds. An answer is text or a whole number. Every row
+is read when the file is opened first; one without an answer stops with its line.
 """
 
 import json
@@ -122,7 +122,7 @@ class Rows:
 def _read(task: Rows, changed: int, size: int) -> tuple[Problem, ...]:
     """Return the problems of the file as it stood at this time."""
     rows = []
-    with Path(task.path).open(encoding="utf-8") as file:
+    with Path(task.path).open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 rows.append((f"{task.path}:{number}", _row(line, f"{task.path}:{number}")))
@@ -132,10 +132,14 @@ def _read(task: Rows, changed: int, size: int) -> tuple[Problem, ...]:
     return tuple(_problem(row, form, task, where) for where, row in rows)
 
 
-def _row(line: str, where: str) -> Mapping[str, Any]:
+def _row(line: bytes, where: str) -> Mapping[str, Any]:
     try:
-        row = json.loads(line)
-    except ValueError as error:
+        row = json.loads(line.decode())
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        given = "text with half of a surrogate pair, which is no character"
+        raise _unfit(given, "whole characters", where) from error
+    except (ValueError, RecursionError) as error:
         raise _unfit(f"a line that is not JSON: {error}", "one object a line", where) from error
     if not isinstance(row, dict):
         raise _unfit(f"a line that holds {type(row).__name__}", "one object a line", where)
@@ -147,15 +151,23 @@ def _form(where: str, row: Mapping[str, Any], mark: str) -> str:
         return "choice"
     if "problem" in row and ("solution" in row or "answer" in row):
         return "math"
-    if isinstance(row.get("answer"), str):
-        return "gsm8k" if mark in row["answer"] else "exact"
+    if "answer" in row:
+        return "gsm8k" if mark in _text(row["answer"], where) else "exact"
     raise _unfit(f"a row with {sorted(row)}", "a question and an answer", where)
+
+
+def _text(answer: object, where: str) -> str:
+    """Return an answer as text; a whole number has only one."""
+    whole = isinstance(answer, int) and not isinstance(answer, bool)
+    if not (whole or isinstance(answer, str)) or not str(answer).strip():
+        raise _unfit(f"answer {answer!r:.80}", "an answer that is text or a whole number", where)
+    return str(answer)
 
 
 def _problem(row: Mapping[str, Any], form: str, task: Rows, where: str) -> Problem:
     question = next((row[key] for key in ("question", "problem", "prompt") if key in row), None)
     answer = row.get("answer", row.get("solution"))
-    if not isinstance(question, str) or answer is None or not str(answer).strip():
+    if not isinstance(question, str) or answer is None:
         raise _unfit(f"a row with {sorted(row)}", "a question and an answer", where)
     level = row.get("level")
     facts: dict[str, Any] = {
@@ -163,11 +175,13 @@ def _problem(row: Mapping[str, Any], form: str, task: Rows, where: str) -> Probl
         "form": form,
     }
     if form == "choice":
+        if not isinstance(row.get("choices"), list):
+            raise _unfit(f"a row with {sorted(row)}", "a list of choices", where)
         choices = [str(choice) for choice in row["choices"]]
         letter = _letter(answer, choices, where)
         facts |= {"truth": letter, "options": len(choices)}
         return Problem(write_choices(task.prompt.replace("{}", question), choices), letter, facts)
-    answer, truth = _answer(row, str(answer), form, task.mark, where)
+    answer, truth = _answer(row, _text(answer, where), form, task.mark, where)
     return Problem(task.prompt.replace("{}", question), answer, {**facts, "truth": truth})
 
 

@@ -3,8 +3,11 @@ r"""Whether two short mathematical answers mean the same.
 Rational numbers are compared exactly. Everything else is evaluated to 60 digits, free symbols at
 three fixed points: two different expressions that agree at all of them to 40 digits would have to
 be made for it. Lists and sets ignore order, tuples, intervals and matrices do not; an equation
-equals another if one difference of sides is a multiple of the other. Sizes of numbers are bounded
-before anything is computed, so `10^{10^{10^{10}}}` costs nothing: it is not readable.
+equals another if one difference of sides is a multiple of the other. The name in `x = 5` may be
+left out, but what has two names says the same only with each value at its own. A degree is pi/180
+under a sine; elsewhere it may be left out, or be radians: `45^\circ` is 45 and pi/4. Sizes of
+numbers are bounded before anything is computed, so `10^{10^{10^{10}}}` costs nothing: it is not
+readable.
 """
 
 import re
@@ -23,12 +26,18 @@ _DIGITS = 60
 _AGREE = mpmath.mpf(10) ** -40
 _POINTS = 3
 _MOST_BITS = 20_000
+_DEGREE: Tree = ("symbol", "degree")
+_UNITS: tuple[Tree, ...] = (
+    ("number", Fraction(1)),
+    ("/", ("symbol", "pi"), ("number", Fraction(180))),
+)
+_OF_ANGLES = ("sin", "cos", "tan", "cot", "sec", "csc")
 _WORDS = re.compile(r"\s*(?:\\(?:text|mbox|mathrm|textbf|textrm)\s*\{)([^{}]*)\}\s*")
 _MATRIX = re.compile(r"\\begin\{([pbv]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}", re.DOTALL)
-_NAMED = re.compile(r"^[a-zA-Z](?:\([a-z]\))?\s*(?:=|\\in(?![a-z]))\s*(?=[^=]+$)")
+_NAMED = re.compile(r"([a-zA-Z](?:\([a-z]\))?)\s*(?:=|\\in(?![a-z]))\s*(?=[^=]+$)")
 
 Parts: TypeAlias = tuple[str, Any]
-"""A kind ("list", "row", "matrix", "equation", "value") and what it holds."""
+"""A kind ("list", "row", "matrix", "equation", "value", "named") and what it holds."""
 
 
 def same_math(truth: str, given: str) -> bool | None:
@@ -58,7 +67,9 @@ def _plain(text: str) -> str:
 
 
 def _read(text: str) -> Parts:
-    text = _NAMED.sub("", text).strip()
+    text = text.strip()
+    if found := _NAMED.match(text):
+        return _named(found[1], _read(text[found.end() :]))
     pieces = _split(text, r"\\cup(?![a-z])")
     if len(pieces) > 1:
         return "list", [_read(piece) for piece in pieces]
@@ -81,9 +92,19 @@ def _read(text: str) -> Parts:
     return spread[0] if len(spread) == 1 else ("list", spread)
 
 
+def _named(name: str, parts: Parts) -> Parts:
+    """Return what is called so; the name of a list is that of its entries."""
+    kind, inside = parts
+    if kind == "list":
+        return kind, [_named(name, part) for part in inside]
+    return parts if kind == "named" else ("named", (name, parts))
+
+
 def _spread(text: str) -> list[Parts]:
     """Return an entry of a list: one value, or two if it holds a plus or minus."""
-    text = _NAMED.sub("", text.strip())
+    text = text.strip()
+    if found := _NAMED.match(text):
+        return [_named(found[1], part) for part in _spread(text[found.end() :])]
     if text[:1] in ("(", "[") and text[-1:] in (")", "]") and "," in text:
         return [_read(text)]
     trees = _branches(read_expression(text))
@@ -112,6 +133,8 @@ def _split(text: str, mark: str) -> list[str]:
 
 def _same(a: Parts, b: Parts) -> bool:
     (kind, x), (other, y) = a, b
+    if "named" in (kind, other):
+        return _same_named(a, b)
     if kind != other:
         return False
     if kind == "list":
@@ -123,6 +146,27 @@ def _same(a: Parts, b: Parts) -> bool:
     return _multiples(x, y) if kind == "equation" else _equal(x, y)
 
 
+def _same_named(a: Parts, b: Parts) -> bool:
+    """Compare where at least one has a name: values if the names allow it, or equations."""
+    names = {part[1][0] for part in (a, b) if part[0] == "named"}
+    if len(names) == 1 and "equation" not in (a[0], b[0]):
+        return _same(_value_of(a), _value_of(b))
+    x, y = _equation(a), _equation(b)
+    return x is not None and y is not None and _multiples(x, y)
+
+
+def _value_of(part: Parts) -> Parts:
+    return part[1][1] if part[0] == "named" else part
+
+
+def _equation(part: Parts) -> Tree | None:
+    """Return the difference of the sides of an equation; None if this is none."""
+    kind, inside = part
+    if kind == "named" and inside[1][0] == "value":
+        return ("+", read_expression(inside[0]), ("neg", inside[1][1]))
+    return inside if kind == "equation" else None
+
+
 def _same_rows(x: Sequence[Parts], y: Sequence[Parts]) -> bool:
     return len(x) == len(y) and all(_same(p, q) for p, q in zip(x, y, strict=True))
 
@@ -130,6 +174,8 @@ def _same_rows(x: Sequence[Parts], y: Sequence[Parts]) -> bool:
 def _same_in_any_order(x: Sequence[Parts], y: Sequence[Parts]) -> bool:
     if len(x) != len(y) or len(x) > 30:
         return False
+    if max(len(_names(x)), len(_names(y))) > 1 and _has_bare(x) != _has_bare(y):
+        raise Unreadable  # nobody says which value is whose
     left = list(y)
     for part in x:
         match = next((i for i, other in enumerate(left) if _same(part, other)), None)
@@ -139,7 +185,29 @@ def _same_in_any_order(x: Sequence[Parts], y: Sequence[Parts]) -> bool:
     return True
 
 
+def _names(parts: Sequence[Parts]) -> set[str]:
+    return {inside[0] for kind, inside in parts if kind == "named"}
+
+
+def _has_bare(parts: Sequence[Parts]) -> bool:
+    """Whether an entry says a value and not of what."""
+    return any(kind not in ("named", "equation") for kind, _ in parts)
+
+
 def _equal(x: Tree, y: Tree) -> bool:
+    """Whether x = y, degrees left out on both sides or taken as radians on both."""
+    return any(_agree(_in_units(x, unit), _in_units(y, unit)) for unit in _UNITS)
+
+
+def _in_units(tree: Tree, unit: Tree) -> Tree:
+    """Return a tree with degrees as this; an angle of a sine is in radians."""
+    if tree == _DEGREE:
+        return unit
+    inside = _UNITS[1] if tree[0] in _OF_ANGLES else unit
+    return tuple(_in_units(part, inside) if isinstance(part, tuple) else part for part in tree)
+
+
+def _agree(x: Tree, y: Tree) -> bool:
     a, b = _exact(x), _exact(y)
     if a is not None and b is not None:
         return a == b
@@ -148,6 +216,10 @@ def _equal(x: Tree, y: Tree) -> bool:
 
 def _multiples(x: Tree, y: Tree) -> bool:
     """Whether x = c y with one constant c that is not zero."""
+    return any(_proportional(_in_units(x, unit), _in_units(y, unit)) for unit in _UNITS)
+
+
+def _proportional(x: Tree, y: Tree) -> bool:
     with mpmath.workdps(_DIGITS):
         pairs = [(_value(x, point), _value(y, point)) for point in range(_POINTS)]
         (a, b), *rest = pairs

@@ -113,10 +113,14 @@ class Zebra:
         return Problem(write_text(puzzle, words, draw), _answer(grid, words), facts)
 
     def verify(self, problem: Problem, answer: str) -> Grade:
-        """Judge a grid; `parts` has the share of right cells. Missing cells are wrong."""
+        """Judge a grid; `parts` has the share of right cells.
+
+        Missing cells are wrong. Cells that the grid does not have are no part of an answer: a text
+        with one is not readable.
+        """
         cells = _compact_cells if self.notation == "compact" else _json_cells
         wanted, given = cells(problem.answer), cells(answer)
-        if not given.keys() & wanted.keys():
+        if not given or not given.keys() <= wanted.keys():
             return Grade(0.0, parsed=False)
         share = sum(given.get(cell) == value for cell, value in wanted.items()) / len(wanted)
         score = share if self.reward == "cell" else float(share == 1.0)
@@ -146,16 +150,22 @@ def _answer(grid: Grid, words: tuple[Attribute, ...]) -> str:
 
 
 def _json_cells(text: str) -> dict[tuple[str, str], str]:
-    """Return what an answer says of each (house, attribute); lists count by their first."""
+    """Return what an answer says of each (house, attribute); nothing if it says one twice."""
     found = last_object(text) or {}
     solution = found.get("solution", found)
-    cells = {}
-    for house, row in solution.items() if isinstance(solution, dict) else ():
-        for name, value in row.items() if isinstance(row, dict) else ():
-            first = value[0] if isinstance(value, list) and value else value
-            if isinstance(first, str):
-                cells[house.strip().lower(), name.strip().lower()] = first.strip().lower()
-    return cells
+    said = [
+        ((house.strip().lower(), name.strip().lower()), _only(value).strip().lower())
+        for house, row in (solution.items() if isinstance(solution, dict) else ())
+        for name, value in (row.items() if isinstance(row, dict) else ())
+    ]
+    cells = dict(said)
+    return cells if len(cells) == len(said) and any(cells.values()) else {}
+
+
+def _only(value: object) -> str:
+    """Return a text, or that of a list of one; '' for anything else, which is no value."""
+    one = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return one if isinstance(one, str) else ""
 
 
 def _compact_cells(text: str) -> dict[tuple[str, str], str]:
