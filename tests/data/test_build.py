@@ -42,6 +42,31 @@ def test_one_big_text_holds_out_its_end(tmp_path: Path):
     assert stream(built.held_out) == [END, *b"0123456789"]
 
 
+def test_a_text_beside_records_holds_out_its_end_too(tmp_path: Path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "a.txt").write_text("0123456789" * 10)
+    write_lines(folder / "b.jsonl", [{"text": "x"}] * 3)
+    built = make(tmp_path, folder, held_out=0.1)
+    assert stream(built.train) == [END, *b"0123456789" * 9, *[END, ord("x")] * 3]
+    assert stream(built.held_out) == [END, *b"0123456789"]
+
+
+def test_a_build_of_several_sources_divides_each_as_a_build_of_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("thalweg.data.files._FEW_TEXTS", 3)
+    for name, count in {"few": 2, "many": 30}.items():
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            (tmp_path / name / f"{number:02d}.txt").write_text(f"{name} text {number}\n" * 20)
+    sources = [tmp_path / "few", tmp_path / "many"]
+    alone = [make(tmp_path, source, held_out=0.2) for source in sources]
+    both = make(tmp_path, sources, held_out=0.2)
+    assert stream(both.train) == [id for built in alone for id in stream(built.train)]
+    assert stream(both.held_out) == [id for built in alone for id in stream(built.held_out)]
+
+
 def test_a_cut_never_splits_a_character(tmp_path: Path):
     (tmp_path / "a.txt").write_text("\u65e5" * 10, encoding="utf-8")
     for share in (0.07, 0.1, 0.31, 0.5):

@@ -71,7 +71,7 @@ def test_parts_of_a_long_file_join_to_the_whole(tmp_path: Path, monkeypatch: pyt
     long = "".join(f"line {i}\n" for i in range(40))
     (tmp_path / "a.txt").write_text(long)
     records = write_lines(tmp_path / "b.jsonl", [{"text": f"document {i}"} for i in range(20)])
-    assert len(plan_parts([tmp_path / "a.txt", records])) > 10
+    assert len(plan_parts([[tmp_path / "a.txt", records]])) > 10
     assert texts(tmp_path) == [long, *(f"document {i}" for i in range(20))]
     with records.open("a") as out:
         out.write("nonsense\n")

@@ -10,8 +10,10 @@ by threads, since reading, hashing and `encode_batch` (all cores, in Rust) run o
 lock. A killed build goes on with its finished parts. Two processes that want one store build it
 once: the second waits for the first.
 
-Held out is, for few plain texts, the last share of each; otherwise, the documents whose hash falls
-below the share, so that two equal documents never lie on both sides.
+Held out is the last share of each plain text of a source that has few; of records, and of many
+texts, the documents whose hash falls below the share, so that two equal documents never lie on both
+sides. The rule looks at one source at a time: what a build of several holds out of each, a build
+of that source alone holds out too.
 """
 
 import errno
@@ -32,7 +34,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from thalweg.core.names import home_folder
 from thalweg.data.encode import Job, Plain, Render, drafts, encode_part
-from thalweg.data.files import Segment, Sources, find_files, holds_tails, kind_of, plan_parts
+from thalweg.data.files import Segment, Sources, find_each, kind_of, plan_parts, tails
 from thalweg.data.publish import publish
 from thalweg.data.store import STORE_VERSION
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer, train_bpe
@@ -40,7 +42,7 @@ from thalweg.errors import DataError, DialError
 
 __all__ = ["Built", "bpe_size", "build", "build_with", "home_folder"]
 
-_BUILD_VERSION = 1  # part of the key: other cuts, other order, other held-out rule
+_BUILD_VERSION = 2  # part of the key: other cuts, other order, other held-out rule
 _BPE_SAMPLE_BYTES = 64 << 20
 
 
@@ -122,21 +124,21 @@ def build_with(
             where="build",
             write="held_out=0.01",
         )
-    files = find_files(sources)
-    key = _key(files, render, tokenizer, held_out)
+    found = find_each(sources)
+    key = _key(found, render, tokenizer, held_out)
     stores = (home_folder() if home is None else home).absolute() / "stores"
     final = stores / key
     if not final.is_dir():
         with _only_one(stores / ".locks" / key, shown=progress):
             if not final.is_dir():
                 work = stores / ".work" / key
-                _build(files, work, final, render, tokenizer, held_out, workers, progress)
+                _build(found, work, final, render, tokenizer, held_out, workers, progress)
     held = final / "held_out"
     return Built(final / "train", held if held_out else None, load_tokenizer(final / "train"))
 
 
 def _build(
-    files: Sequence[Path],
+    found: Sequence[Sequence[Path]],
     work: Path,
     final: Path,
     render: Render,
@@ -145,15 +147,15 @@ def _build(
     workers: int | None,
     progress: bool,
 ) -> None:
-    parts = plan_parts(files, held_out)
-    by_hash = 0.0 if holds_tails(files) else held_out
+    parts = plan_parts(found, held_out)
+    size = sum(file.stat().st_size for files in found for file in files)
     with _disk_errors(final.parent):
         work.mkdir(parents=True, exist_ok=True)
-        known = _tokenizer(tokenizer, parts, files, render, by_hash, work)
+        known = _tokenizer(tokenizer, parts, size, render, held_out, work)
         if isinstance(render, Plain):
             render = replace(render, splits=known.splits)
-        job = Job(known, render, by_hash, work)
-        _encode(parts, job, sum(f.stat().st_size for f in files), workers, progress)
+        job = Job(known, render, held_out, work)
+        _encode(parts, job, size, workers, progress)
         publish(job, len(parts), final, wants_held=held_out > 0)
     shutil.rmtree(work)
 
@@ -188,7 +190,7 @@ def _encode(
 def _tokenizer(
     asked: str | Tokenizer,
     parts: Sequence[Sequence[Segment]],
-    files: Sequence[Path],
+    size: int,
     render: Render,
     held_out: float,
     work: Path,
@@ -197,7 +199,7 @@ def _tokenizer(
         return asked
     if (work / "trained").is_file():
         return load_tokenizer(work)
-    kept = min(1.0, _BPE_SAMPLE_BYTES / max(sum(file.stat().st_size for file in files), 1))
+    kept = min(1.0, _BPE_SAMPLE_BYTES / max(size, 1))
     trained = train_bpe(_sample(parts, render, held_out, kept), bpe_size(asked))
     trained.save(work)
     (work / "trained").touch()
@@ -234,13 +236,20 @@ def bpe_size(spec: str) -> int:
     return int(size)
 
 
-def _key(files: Sequence[Path], render: Render, tokenizer: str | Tokenizer, held_out: float) -> str:
+def _key(
+    found: Sequence[Sequence[Path]], render: Render, tokenizer: str | Tokenizer, held_out: float
+) -> str:
+    ending = [tails(files) if held_out > 0 else frozenset() for files in found]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        contents = list(pool.map(_digest, files))
+        files = [
+            (kind_of(file), file in ends, pool.submit(_digest, file))
+            for files, ends in zip(found, ending, strict=True)
+            for file in files
+        ]
     parts = [
         [_BUILD_VERSION, STORE_VERSION, repr(render), held_out],
         tokenizer.fingerprint if isinstance(tokenizer, Tokenizer) else tokenizer,
-        [[kind_of(file), content] for file, content in zip(files, contents, strict=True)],
+        [[kind, ends, content.result()] for kind, ends, content in files],
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=10).hexdigest()
 

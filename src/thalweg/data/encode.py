@@ -244,8 +244,8 @@ def _cut(text: str) -> Iterator[str]:
 
 
 def _split(key: str, segment: Segment, held_out: float) -> Split:
-    if segment.held:
-        return "held_out"
+    if segment.held is not None:
+        return "held_out" if segment.held else "train"
     if held_out <= 0:
         return "train"
     data = _head(segment.path) if segment.kind == "text" else key.encode()

@@ -28,12 +28,13 @@ __all__ = [
     "TEXT_SUFFIXES",
     "Segment",
     "Sources",
+    "find_each",
     "find_files",
-    "holds_tails",
     "kind_of",
     "open_bytes",
     "plan_parts",
     "skip",
+    "tails",
 ]
 
 Sources: TypeAlias = "str | Path | Sequence[str | Path]"
@@ -59,7 +60,7 @@ _RECORDS: dict[str, Kind] = {
 }
 _STORES = (".npy", ".ds", ".bin", ".idx")
 """Names of what datatrove, dolma, Megatron and numpy write: ids, not text."""
-_FEW_FILES = 200
+_FEW_TEXTS = 200
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class Segment:
     """Byte or row group behind the last; None: to the end."""
     opens: bool = True
     """Whether a document begins here; False: a long text goes on."""
-    held: bool = False
-    """Whether the documents are held out, whatever their hash says."""
+    held: bool | None = None
+    """Whether its documents are held out; None: their hash says."""
 
 
 def find_files(sources: Sources) -> tuple[Path, ...]:
@@ -84,11 +85,15 @@ def find_files(sources: Sources) -> tuple[Path, ...]:
     Raises:
         DataError: A source that does not exist, or holds no file that can be read.
     """
+    return tuple(file for files in find_each(sources) for file in files)
+
+
+def find_each(sources: Sources) -> tuple[tuple[Path, ...], ...]:
+    """Return the files of each source, as `find_files`."""
     several = [sources] if isinstance(sources, str | Path) else list(sources)
-    found = [path for source in several for path in _files_of(source)]
-    if not found:
+    if not several:
         raise _nothing(str(sources))
-    return tuple(found)
+    return tuple(tuple(_files_of(source)) for source in several)
 
 
 def kind_of(path: Path) -> Kind:
@@ -121,29 +126,31 @@ def skip(stream: BinaryIO, count: int) -> None:
         count -= len(stream.read(min(count, 1 << 20)))
 
 
-def plan_parts(files: Sequence[Path], held_out: float = 0.0) -> list[tuple[Segment, ...]]:
+def plan_parts(found: Sequence[Sequence[Path]], held_out: float = 0.0) -> list[tuple[Segment, ...]]:
     """Return the parts of a build, in the order of the stream.
 
-    With fewer than 200 plain texts and nothing else, the end of every text is held out (marked
-    `held`); otherwise documents are held out by their hash, and nothing is marked here.
+    Args:
+        found: The files of each source. Which side a file's documents fall on depends on its own
+            source alone, so that a build of several sources divides each as a build of it does.
+        held_out: Share of each text whose end is held out (see `tails`), which is marked in
+            `held`. Other documents are held out by their hash, and are not marked here.
     """
-    tail = held_out > 0 and holds_tails(files)
     parts: list[tuple[Segment, ...]] = []
     gathered: list[Segment] = []
     weight = 0
-    for file in files:
-        for segment, size in _segments(file, held_out if tail else 0.0):
-            gathered.append(segment)
-            weight += size
-            if weight >= PART_BYTES:
-                parts.append(tuple(gathered))
-                gathered, weight = [], 0
+    for segment, size in (pair for files in found for pair in _planned(files, held_out)):
+        gathered.append(segment)
+        weight += size
+        if weight >= PART_BYTES:
+            parts.append(tuple(gathered))
+            gathered, weight = [], 0
     return [*parts, tuple(gathered)] if gathered else parts
 
 
-def holds_tails(files: Sequence[Path]) -> bool:
-    """Return whether the end of each text is held out, because there are few and only texts."""
-    return len(files) < _FEW_FILES and all(kind_of(file) == "text" for file in files)
+def tails(files: Sequence[Path]) -> frozenset[Path]:
+    """Return which files of one source hold out their end: its plain texts, if below 200."""
+    texts = frozenset(file for file in files if kind_of(file) == "text")
+    return texts if len(texts) < _FEW_TEXTS else frozenset()
 
 
 def _files_of(source: str | Path) -> list[Path]:
@@ -227,6 +234,12 @@ def _absent(path: Path) -> DataError:
     )
 
 
+def _planned(files: Sequence[Path], held_out: float) -> Iterator[tuple[Segment, int]]:
+    ending = tails(files)
+    for file in files:
+        yield from _segments(file, held_out if file in ending else 0.0)
+
+
 def _segments(file: Path, tail: float) -> Iterator[tuple[Segment, int]]:
     kind = kind_of(file)
     if kind == "parquet":
@@ -237,7 +250,10 @@ def _segments(file: Path, tail: float) -> Iterator[tuple[Segment, int]]:
         yield from _compressed(file, kind, tail)
     else:
         size = file.stat().st_size
-        cut = _character_at(file, int(size * (1 - tail))) if tail else size
+        if not tail:
+            yield from _stretches(file, kind, 0, size, held=None)
+            return
+        cut = _character_at(file, int(size * (1 - tail)))
         yield from _stretches(file, kind, 0, cut, held=False)
         yield from _stretches(file, kind, cut, size, held=True)
 
@@ -249,12 +265,12 @@ def _compressed(file: Path, kind: Kind, tail: float) -> Iterator[tuple[Segment, 
     with open_bytes(file) as stream:
         size = sum(len(block) for block in iter(lambda: stream.read(1 << 20), b""))
     cut = _character_at(file, int(size * (1 - tail)))
-    yield Segment(file, kind, 0, cut), PART_BYTES
+    yield Segment(file, kind, 0, cut, held=False), PART_BYTES
     yield Segment(file, kind, cut, size, held=True), PART_BYTES
 
 
 def _stretches(
-    file: Path, kind: Kind, start: int, stop: int, *, held: bool
+    file: Path, kind: Kind, start: int, stop: int, *, held: bool | None
 ) -> Iterator[tuple[Segment, int]]:
     opens = True
     with file.open("rb") as stream:

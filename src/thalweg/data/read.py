@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple, NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thalweg.data.files import Segment, Sources, find_files, open_bytes, plan_parts, skip
+from thalweg.data.files import Segment, Sources, find_each, open_bytes, plan_parts, skip
 from thalweg.errors import DataError, did_you_mean
 
 __all__ = ["Document", "Record", "documents", "locate", "records", "text_of"]
@@ -51,7 +51,7 @@ def documents(sources: Sources, field: str = "text") -> Iterator[Document]:
     """
     pieces: list[str] = []
     where = ""
-    for segment in (segment for part in plan_parts(find_files(sources)) for segment in part):
+    for segment in (segment for part in plan_parts(find_each(sources)) for segment in part):
         for record in records(segment, (field,)):
             if record.opens and pieces:
                 yield Document("".join(pieces), where)
