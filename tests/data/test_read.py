@@ -164,6 +164,22 @@ def test_a_data_set_of_the_hub_without_network_says_so(monkeypatch: pytest.Monke
         texts("hf:nobody/nothing")
 
 
+def test_a_slice_of_a_split_is_refused_and_can_be_saved_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "hub").mkdir()
+    pq.write_table(pa.table({"text": ["a", "b", "c"]}), tmp_path / "hub" / "train.parquet")
+    assert texts(f"hf:{tmp_path / 'hub'}") == ["a", "b", "c"]
+    with pytest.raises(DataError, match=r"a slice[\s\S]*split='train\[:2\]'\)\.save_to_disk"):
+        texts(f"hf:{tmp_path / 'hub'}:train[:2]")
+    part = datasets.load_dataset(str(tmp_path / "hub"), split="train[:2]")
+    part.save_to_disk(tmp_path / "part")
+    assert texts(tmp_path / "part") == ["a", "b"]
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="the texts beside the repository are not here")
 def test_real_domains_are_read():
     found = next(iter(documents(REAL / "domains" / "code-python.jsonl")))
