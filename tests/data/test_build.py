@@ -1,3 +1,4 @@
+import gzip
 import importlib
 import json
 import multiprocessing
@@ -94,6 +95,14 @@ def test_a_second_build_finds_the_first(tmp_path: Path):
     file.rename(tmp_path / "b.jsonl")  # another name, the same content
     assert make(tmp_path, tmp_path / "b.jsonl").train == first.train
     assert first.train.stat().st_mtime_ns == changed
+
+
+def test_compressed_bytes_under_the_name_of_a_text_are_no_text(tmp_path: Path):
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"hello"))
+    assert stream(make(tmp_path, tmp_path / "a.txt.gz").train) == [END, *b"hello"]
+    (tmp_path / "a.txt.gz").rename(tmp_path / "a.txt")
+    with pytest.raises(DataError, match="not UTF-8"):
+        make(tmp_path, tmp_path / "a.txt")
 
 
 def test_another_content_field_tokenizer_or_share_is_another_store(tmp_path: Path):

@@ -66,6 +66,27 @@ def test_a_chat_is_rendered_as_transformers_does(tmp_path: Path):
     assert chats.fingerprint != byte_tokenizer().fingerprint
 
 
+def with_config(folder: Path, **entries: object) -> Path:
+    """Save the byte tokenizer with more in its tokenizer_config.json."""
+    folder.mkdir(exist_ok=True)
+    byte_tokenizer().save(folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, **entries}))
+    return folder
+
+
+def test_tokens_that_a_template_names_are_part_of_the_fingerprint(tmp_path: Path):
+    template = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    found = [
+        load_tokenizer(with_config(tmp_path, chat_template=template, bos_token=token))
+        for token in ("<one>", "<two>")
+    ]
+    assert [t.chat([{"role": "user", "content": "hi"}]) for t in found] == ["<one>hi", "<two>hi"]
+    assert found[0].fingerprint != found[1].fingerprint
+    found[0].save(tmp_path)
+    assert load_tokenizer(tmp_path).fingerprint == found[0].fingerprint
+
+
 def test_a_chat_without_a_template_is_refused():
     with pytest.raises(DataError, match="without a chat template"):
         byte_tokenizer().chat([{"role": "user", "content": "hi"}])

@@ -34,7 +34,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from thalweg.core.names import home_folder
 from thalweg.data.encode import Job, Plain, Render, drafts, encode_part
-from thalweg.data.files import Segment, Sources, find_each, kind_of, plan_parts, tails
+from thalweg.data.files import (
+    Segment,
+    Sources,
+    compression_of,
+    find_each,
+    kind_of,
+    plan_parts,
+    tails,
+)
 from thalweg.data.publish import publish
 from thalweg.data.store import STORE_VERSION
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer, train_bpe
@@ -242,14 +250,14 @@ def _key(
     ending = [tails(files) if held_out > 0 else frozenset() for files in found]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         files = [
-            (kind_of(file), file in ends, pool.submit(_digest, file))
+            (kind_of(file), compression_of(file), file in ends, pool.submit(_digest, file))
             for files, ends in zip(found, ending, strict=True)
             for file in files
         ]
     parts = [
         [_BUILD_VERSION, STORE_VERSION, repr(render), held_out],
         tokenizer.fingerprint if isinstance(tokenizer, Tokenizer) else tokenizer,
-        [[kind, ends, content.result()] for kind, ends, content in files],
+        [[*rules, content.result()] for *rules, content in files],
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=10).hexdigest()
 

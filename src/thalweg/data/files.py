@@ -28,6 +28,7 @@ __all__ = [
     "TEXT_SUFFIXES",
     "Segment",
     "Sources",
+    "compression_of",
     "find_each",
     "find_files",
     "kind_of",
@@ -103,8 +104,13 @@ def kind_of(path: Path) -> Kind:
         >>> kind_of(Path("web.jsonl.zst")), kind_of(Path("notes.md"))
         ('jsonl', 'text')
     """
-    plain = path.with_suffix("") if path.suffix in (".gz", ".zst") else path
+    plain = path.with_suffix("") if compression_of(path) else path
     return _RECORDS.get(plain.suffix.lower(), "text")
+
+
+def compression_of(path: Path) -> str:
+    """Return `.gz` or `.zst`, whose content is decompressed as it is read; empty for others."""
+    return path.suffix if path.suffix in (".gz", ".zst") else ""
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -178,7 +184,7 @@ def _files_of(source: str | Path) -> list[Path]:
 
 def _readable(path: Path, root: Path) -> bool:
     hidden = any(part.startswith((".", "__pycache__")) for part in path.relative_to(root).parts)
-    plain = path.with_suffix("") if path.suffix in (".gz", ".zst") else path
+    plain = path.with_suffix("") if compression_of(path) else path
     known = plain.suffix.lower() in TEXT_SUFFIXES or plain.suffix.lower() in _RECORDS
     return known and not hidden and path.is_file()
 
@@ -246,7 +252,7 @@ def _segments(file: Path, tail: float) -> Iterator[tuple[Segment, int]]:
         yield from _row_groups(file)
     elif kind == "arrow":
         yield Segment(file, kind), PART_BYTES
-    elif file.suffix in (".gz", ".zst"):
+    elif compression_of(file):
         yield from _compressed(file, kind, tail)
     else:
         size = file.stat().st_size

@@ -13,7 +13,15 @@ from typing import BinaryIO, NamedTuple, NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thalweg.data.files import Segment, Sources, find_each, open_bytes, plan_parts, skip
+from thalweg.data.files import (
+    Segment,
+    Sources,
+    compression_of,
+    find_each,
+    open_bytes,
+    plan_parts,
+    skip,
+)
 from thalweg.errors import DataError, did_you_mean
 
 __all__ = ["Document", "Record", "documents", "locate", "records", "text_of"]
@@ -244,7 +252,7 @@ def _blocks(segment: Segment) -> Iterator[tuple[int, bytes]]:
         with open_bytes(segment.path) as stream:
             yield from _cut(stream, segment)
     except (EOFError, zlib.error, OSError) as error:
-        if segment.path.suffix not in (".gz", ".zst"):
+        if not compression_of(segment.path):
             raise
         raise DataError(
             f"a compressed file that is damaged: {error}",

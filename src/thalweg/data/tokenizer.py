@@ -59,8 +59,12 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """32 hex digits over the vocabulary, its rules, the end-of-text and the chat template."""
-        parts = [self.raw.to_str(), self.end_id, self.chat_template]
+        """32 hex digits over the vocabulary, its rules, the end-of-text and how chats are rendered.
+
+        That is the chat template and, where there is one, the tokens it can name.
+        """
+        template = self.config.get("chat_template")
+        parts = [self.raw.to_str(), self.end_id, template, *([self._named] if template else [])]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
     @property
@@ -153,17 +157,22 @@ class Tokenizer:
     def _with_special(self) -> tokenizers.Tokenizer:
         return _copy(self.raw, special=True)
 
+    @property
+    def _named(self) -> dict[str, str]:
+        """Return the tokens that a chat template can name."""
+        named = {
+            name: text
+            for name in ("bos_token", "pad_token", "unk_token")
+            if (text := _token_text(self.config.get(name))) is not None
+        }
+        return {**named, "eos_token": str(self.raw.id_to_token(self.end_id))}
+
     @cached_property
     def _renderer(self) -> "_Renderer":
         from transformers import PreTrainedTokenizerFast
 
-        named = {
-            name: text
-            for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-            if (text := _token_text(self.config.get(name))) is not None
-        }
         renderer: _Renderer = PreTrainedTokenizerFast(
-            tokenizer_object=self._with_special, chat_template=self.chat_template, **named
+            tokenizer_object=self._with_special, chat_template=self.chat_template, **self._named
         )
         return renderer
 
