@@ -119,12 +119,12 @@ def build_preferences(
 def _rendering(
     known: Tokenizer | str, prompt: str, answer: str, messages: str | None, template: str | None
 ) -> "_Answers | _Chats":
+    if messages is None and template is not None:
+        return _Answers(prompt, answer, _checked(template or PLAIN_TEMPLATE), None)
     chats = known if isinstance(known, Tokenizer) and known.chat_template is not None else None
     if messages is not None:
         return _Chats(messages, chats)
-    if template is None and chats is not None:
-        return _Answers(prompt, answer, PLAIN_TEMPLATE, chats)
-    return _Answers(prompt, answer, _checked(template or PLAIN_TEMPLATE), None)
+    return _Answers(prompt, answer, PLAIN_TEMPLATE, chats)
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,8 @@ def _templated(turns: Sequence[Message], chats: Tokenizer, where: str) -> list[P
     done = ""
     for number, turn in enumerate(turns):
         if turn["role"] == "assistant":
-            asked, told = chats.chat(turns[:number], ask=True), chats.chat(turns[: number + 1])
+            asked = chats.chat(turns[:number], ask=True, where=where)
+            told = chats.chat(turns[: number + 1], where=where)
             if not (asked.startswith(done) and told.startswith(asked)):
                 raise DataError(
                     "a chat template that rewrites earlier turns, so answers cannot be told apart",

@@ -69,9 +69,12 @@ class Tokenizer:
 
     @property
     def chat_template(self) -> str | None:
-        """Jinja template that turns messages into text, if the tokenizer has one."""
-        template = self.config.get("chat_template")
-        return template if isinstance(template, str) else None
+        """Jinja template that turns messages into text, if there is one; of several, the default.
+
+        Raises:
+            DataError: Several templates, and none of the name `default`.
+        """
+        return _template_of(self.config.get("chat_template"))
 
     @cached_property
     def is_bytes(self) -> bool:
@@ -115,16 +118,19 @@ class Tokenizer:
         """
         return str(self.raw.decode([int(i) for i in ids], skip_special_tokens=not special))
 
-    def chat(self, messages: Sequence[Message], *, ask: bool = False) -> str:
+    def chat(self, messages: Sequence[Message], *, ask: bool = False, where: str = "a chat") -> str:
         """Return the chat as the tokenizer's template renders it.
 
         Args:
             messages: Turns with `role` and `content`.
             ask: End with the opening of an assistant's turn.
+            where: What an error names: the file and line of the chat, say.
 
         Raises:
-            DataError: The tokenizer has no chat template.
+            DataError: The tokenizer has no chat template, or one that does not render this chat.
         """
+        from jinja2 import TemplateError
+
         if self.chat_template is None:
             raise DataError(
                 "a chat for a tokenizer without a chat template",
@@ -132,11 +138,19 @@ class Tokenizer:
                 where=f"tokenizer {self.fingerprint}",
                 write="the tokenizer of an instruction-tuned model, or prompt and answer fields",
             )
-        return str(
-            self._renderer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=ask
+        turns = [dict(message) for message in messages]
+        try:
+            return str(
+                self._renderer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask)
             )
-        )
+        except (TemplateError, TypeError, ValueError, LookupError) as error:
+            raise DataError(
+                f"a chat template that does not render this chat: {type(error).__name__}: {error}",
+                expected="text; roles of the turns: " + ", ".join(turn["role"] for turn in turns),
+                where=where,
+                write="chats as the template wants them, or another chat_template for the "
+                "tokenizer (tokenizer_config.json or chat_template.jinja)",
+            ) from error
 
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json` into an existing folder."""
@@ -290,12 +304,48 @@ def _from_json(path: Path) -> Tokenizer:
             where=str(file),
             write="a folder saved with save_pretrained",
         ) from error
-    config_file = file.parent / "tokenizer_config.json"
-    config = json.loads(config_file.read_text("utf-8")) if config_file.is_file() else {}
+    config = _config(file.parent / "tokenizer_config.json")
     template = file.parent / "chat_template.jinja"
     if template.is_file():
         config["chat_template"] = template.read_text("utf-8")
     return _checked(raw, config)
+
+
+def _config(file: Path) -> dict[str, object]:
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_text("utf-8"))
+        given = f"a config that holds {type(config).__name__}"
+    except ValueError as error:
+        config, given = None, f"a config that is not JSON: {error}"
+    if isinstance(config, dict):
+        return config
+    raise DataError(
+        given,
+        expected='a JSON object, such as {"eos_token": "</s>"}',
+        where=str(file),
+        write="the file copied again, or written with save_pretrained",
+    )
+
+
+def _template_of(given: object) -> str | None:
+    """Return the chat template of a config: a text, or the default of several with names."""
+    if given is None or isinstance(given, str):
+        return given
+    several: Mapping[object, object] = given if isinstance(given, Mapping) else {}
+    if isinstance(given, list):
+        named = (entry for entry in given if isinstance(entry, Mapping))
+        several = {entry.get("name"): entry.get("template") for entry in named}
+    default = several.get("default")
+    if isinstance(default, str):
+        return default
+    raise DataError(
+        f"several chat templates: {', '.join(map(str, several)) or type(given).__name__}",
+        expected="one of the name default, or a single template",
+        where="chat_template in tokenizer_config.json",
+        write='"name": "default" for the one to use; or the template alone: "chat_template": "..."',
+    )
 
 
 def _checked(raw: tokenizers.Tokenizer, config: Mapping[str, object]) -> Tokenizer:
