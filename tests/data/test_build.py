@@ -105,6 +105,28 @@ def test_compressed_bytes_under_the_name_of_a_text_are_no_text(tmp_path: Path):
         make(tmp_path, tmp_path / "a.txt")
 
 
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe:300"])
+def test_a_file_that_changes_during_its_build_ends_it_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: str
+):
+    file = write_lines(tmp_path / "a.jsonl", [{"text": "old"}] * 9)
+    module = importlib.import_module("thalweg.data.build")
+    real = module.plan_parts
+
+    def replaces(*args: object) -> object:
+        write_lines(tmp_path / "b.jsonl", [{"text": "new"}] * 9).replace(file)
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "plan_parts", replaces)
+        with pytest.raises(DataError, match=r"1 of 1 files changed[\s\S]*a\.jsonl"):
+            make(tmp_path, file, tokenizer=tokenizer)
+    assert not list((tmp_path / "home" / "stores" / ".work").iterdir())
+    for text in ("new", "old"):
+        built = make(tmp_path, write_lines(file, [{"text": text}] * 9), tokenizer=tokenizer)
+        assert built.tokenizer.decode(stream(built.train)[1:]).startswith(text)
+
+
 def test_another_content_field_tokenizer_or_share_is_another_store(tmp_path: Path):
     lines = [{"text": f"the cat {i}", "other": f"a dog {i}"} for i in range(50)]
     file = write_lines(tmp_path / "a.jsonl", lines)

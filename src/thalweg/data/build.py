@@ -8,7 +8,8 @@ The key is a hash of the content of every file, the tokenizer, the fields and th
 renaming or touching a file changes nothing, changing a byte gives another store. Parts are built
 by threads, since reading, hashing and `encode_batch` (all cores, in Rust) run outside Python's
 lock. A killed build goes on with its finished parts. Two processes that want one store build it
-once: the second waits for the first.
+once: the second waits for the first. A file that changes during its build ends it, since the key
+was made of the content before.
 
 Held out is the last share of each plain text of a source that has few; of records, and of many
 texts, the documents whose hash falls below the share, so that two equal documents never lie on both
@@ -22,12 +23,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -52,6 +53,9 @@ __all__ = ["Built", "bpe_size", "build", "build_with", "home_folder"]
 
 _BUILD_VERSION = 2  # part of the key: other cuts, other order, other held-out rule
 _BPE_SAMPLE_BYTES = 64 << 20
+
+_Stamp: TypeAlias = tuple[int, int, int] | None
+"""Inode, size and time of the last change of a file; None: there is none."""
 
 
 class Built(NamedTuple):
@@ -124,6 +128,9 @@ def build_with(
         home: As in `build`.
         workers: As in `build`.
         progress: As in `build`.
+
+    Raises:
+        DataError: As `build`; or a file that changed meanwhile, or a store that is not whole.
     """
     if not 0.0 <= held_out < 1.0:
         raise DialError(
@@ -133,6 +140,7 @@ def build_with(
             write="held_out=0.01",
         )
     found = find_each(sources)
+    stamps = {file: _stamp(file) for files in found for file in files}
     key = _key(found, render, tokenizer, held_out)
     stores = (home_folder() if home is None else home).absolute() / "stores"
     final = stores / key
@@ -140,13 +148,14 @@ def build_with(
         with _only_one(stores / ".locks" / key, shown=progress):
             if not final.is_dir():
                 work = stores / ".work" / key
-                _build(found, work, final, render, tokenizer, held_out, workers, progress)
+                _build(found, stamps, work, final, render, tokenizer, held_out, workers, progress)
     held = final / "held_out"
     return Built(final / "train", held if held_out else None, load_tokenizer(final / "train"))
 
 
 def _build(
     found: Sequence[Sequence[Path]],
+    stamps: Mapping[Path, _Stamp],
     work: Path,
     final: Path,
     render: Render,
@@ -155,15 +164,16 @@ def _build(
     workers: int | None,
     progress: bool,
 ) -> None:
-    parts = plan_parts(found, held_out)
-    size = sum(file.stat().st_size for files in found for file in files)
     with _disk_errors(final.parent):
         work.mkdir(parents=True, exist_ok=True)
-        known = _tokenizer(tokenizer, parts, size, render, held_out, work)
-        if isinstance(render, Plain):
-            render = replace(render, splits=known.splits)
-        job = Job(known, render, held_out, work)
-        _encode(parts, job, size, workers, progress)
+        with _unchanged(stamps, work):
+            parts = plan_parts(found, held_out)
+            size = sum(file.stat().st_size for files in found for file in files)
+            known = _tokenizer(tokenizer, parts, size, render, held_out, work)
+            if isinstance(render, Plain):
+                render = replace(render, splits=known.splits)
+            job = Job(known, render, held_out, work)
+            _encode(parts, job, size, workers, progress)
         publish(job, len(parts), final, wants_held=held_out > 0)
     shutil.rmtree(work)
 
@@ -265,6 +275,31 @@ def _key(
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _stamp(file: Path) -> _Stamp:
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+@contextmanager
+def _unchanged(stamps: Mapping[Path, _Stamp], work: Path) -> Iterator[None]:
+    """Throw away what was made of files that are no longer those of the key, and say which."""
+    try:
+        yield
+    finally:
+        changed = [str(file) for file, stamp in stamps.items() if _stamp(file) != stamp]
+        if changed:
+            shutil.rmtree(work)
+            raise DataError(
+                f"{len(changed)} of {len(stamps)} files changed while a store was made of them",
+                expected="files that stay as they are until their store is finished",
+                where=", ".join(changed[:5]) + (", ..." if len(changed) > 5 else ""),
+                write="the same again, when nothing writes to them: it reads them as they are then",
+            )
 
 
 @contextmanager
