@@ -45,7 +45,7 @@ from thalweg.data.files import (
     tails,
 )
 from thalweg.data.publish import publish
-from thalweg.data.store import STORE_VERSION
+from thalweg.data.store import STORE_VERSION, anew
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer, train_bpe
 from thalweg.errors import DataError, DialError
 
@@ -149,8 +149,21 @@ def build_with(
             if not final.is_dir():
                 work = stores / ".work" / key
                 _build(found, stamps, work, final, render, tokenizer, held_out, workers, progress)
-    held = final / "held_out"
-    return Built(final / "train", held if held_out else None, load_tokenizer(final / "train"))
+    train, held = final / "train", final / "held_out" if held_out else None
+    for store in (train, held) if held else (train,):
+        _check_whole(store)
+    return Built(train, held, load_tokenizer(train))
+
+
+def _check_whole(store: Path) -> None:
+    for name in ("store.json", "tokenizer.json"):
+        if not (store / name).is_file():
+            raise DataError(
+                f"a store without {name}",
+                expected="what build(...) left there",
+                where=str(store),
+                write=anew(store),
+            )
 
 
 def _build(
