@@ -51,6 +51,41 @@ def test_a_folder_and_a_pattern_are_read_in_sorted_order(tmp_path: Path):
     assert texts([tmp_path / "b.md", tmp_path / "a.txt"]) == ["second", "first"]
 
 
+def test_a_linked_folder_is_read_and_a_link_back_is_no_more_text(tmp_path: Path):
+    for name in ("real", "corpus"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(name)
+    (tmp_path / "corpus" / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "back").symlink_to(tmp_path / "corpus")
+    (tmp_path / "corpus" / "own").symlink_to(tmp_path / "corpus")
+    assert texts(tmp_path / "corpus") == ["corpus", "real"]
+
+
+@pytest.mark.parametrize("source", [".", "*", "**/*.txt"])
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path, source: str):
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nothing")
+    with pytest.raises(DataError, match=r"leads nowhere[\s\S]*gone\.txt"):
+        texts(str(tmp_path / source))
+    (tmp_path / "gone.txt").unlink()
+    assert texts(str(tmp_path / source)) == ["x"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "locked").mkdir()
+    real = Path.iterdir
+
+    def refuses(folder: Path) -> object:  # as the system does, but for root too
+        if folder.name == "locked":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuses)
+    with pytest.raises(DataError, match=r"Permission denied[\s\S]*locked"):
+        texts(tmp_path)
+
+
 def test_a_byte_order_mark_is_no_text(tmp_path: Path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfhello")
     (tmp_path / "b.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "hello"}')

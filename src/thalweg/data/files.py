@@ -1,6 +1,7 @@
 """Which files a source names, and how their content is cut into parts that can be built alone.
 
-A source is a file, a folder (searched deeply, hidden names left out), a glob pattern, a folder
+A source is a file, a folder (searched deeply, through links too; hidden names and links back to a
+folder above them are left out), a glob pattern, a folder
 written by `datasets.save_to_disk`, or `hf:owner/name` / `hf:owner/name:split` on the Hugging Face
 hub. Files are read in sorted order.
 
@@ -12,9 +13,11 @@ import glob
 import gzip
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import BinaryIO, Literal, TypeAlias, cast
 
 import pyarrow as pa
@@ -170,23 +173,53 @@ def _files_of(source: str | Path) -> list[Path]:
             raise _stored(path)
         return [path]
     if path.is_dir():
-        found = _saved_dataset(path) or [p for p in sorted(path.rglob("*")) if _readable(p, path)]
+        found = _saved_dataset(path) or sorted(_below(path, (path.resolve(),)))
         if not found:
             raise _nothing(text)
         return found
     if any(sign in text for sign in "*?["):
-        matched = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
+        matched = sorted(map(Path, glob.glob(str(path), recursive=True)))
+        matched = [found for found in map(_linked, matched) if found.is_file()]
         if not matched:
             raise _nothing(text)
         return matched
     raise _absent(path)
 
 
-def _readable(path: Path, root: Path) -> bool:
-    hidden = any(part.startswith((".", "__pycache__")) for part in path.relative_to(root).parts)
+def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """Yield the files with text below a folder; `above` has the real places of it and its own."""
+    try:
+        inside = list(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"a folder that cannot be read: {error.strerror}",
+            expected="folders that can be read, all the way down",
+            where=str(folder),
+            write=f"chmod -R u+rX {quote(str(folder))}; or the folder moved away",
+        ) from error
+    for path in (_linked(p) for p in inside if not p.name.startswith((".", "__pycache__"))):
+        if not path.is_dir():
+            yield from [path] if _has_text(path) else []
+        elif (place := path.resolve()) not in above:
+            yield from _below(path, (*above, place))
+
+
+def _linked(path: Path) -> Path:
+    """Return the path, unless it is a link that leads nowhere: nobody knows what it should be."""
+    if not path.is_symlink() or path.exists():
+        return path
+    raise DataError(
+        "a link that leads nowhere",
+        expected=f"a file or folder at {os.readlink(path)}",
+        where=str(path),
+        write=f"rm {quote(str(path))}, or what it points to put back",
+    )
+
+
+def _has_text(path: Path) -> bool:
     plain = path.with_suffix("") if compression_of(path) else path
     known = plain.suffix.lower() in TEXT_SUFFIXES or plain.suffix.lower() in _RECORDS
-    return known and not hidden and path.is_file()
+    return known and path.is_file()
 
 
 def _saved_dataset(folder: Path) -> list[Path]:
