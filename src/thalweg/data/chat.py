@@ -13,7 +13,7 @@ prompt before it; of chats, only the last turn is learned.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from thalweg.data.build import Built, bpe_size, build_with
@@ -105,8 +105,8 @@ def build_preferences(
     return build_with(
         sources,
         render=_Two(
-            _rendering(known, prompt or "", chosen, None if prompt else chosen, template),
-            _rendering(known, prompt or "", rejected, None if prompt else rejected, template),
+            _half(known, prompt, chosen, template, "chosen"),
+            _half(known, prompt, rejected, template, "rejected"),
         ),
         tokenizer=known,
         held_out=held_out,
@@ -127,6 +127,15 @@ def _rendering(
     return _Answers(prompt, answer, PLAIN_TEMPLATE, chats)
 
 
+def _half(
+    known: Tokenizer | str, prompt: str | None, answer: str, template: str | None, option: str
+) -> "_Answers | _Chats":
+    """Return how one answer of two is written, with its prompt or as the end of a chat."""
+    whole = _rendering(known, prompt or "", answer, None if prompt else answer, template)
+    options = (option,) if isinstance(whole, _Chats) else ("prompt", option)
+    return replace(whole, options=options)
+
+
 @dataclass(frozen=True)
 class _Answers:
     """Prompt and answer."""
@@ -135,6 +144,7 @@ class _Answers:
     answer: str
     template: str
     chats: Tokenizer | None
+    options: tuple[str, ...] = field(default=("prompt", "answer"), repr=False)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -170,6 +180,7 @@ class _Chats:
 
     messages: str
     chats: Tokenizer | None
+    options: tuple[str, ...] = field(default=("messages",), repr=False)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -207,7 +218,16 @@ class _Two:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.better.fields, *self.worse.fields)))
+        return tuple(self._asked)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return tuple(self._asked.values())
+
+    @property
+    def _asked(self) -> dict[str, str]:
+        halves = (self.better, self.worse)
+        return {f: o for h in halves for f, o in zip(h.fields, h.options, strict=True)}
 
     @property
     def special(self) -> bool:

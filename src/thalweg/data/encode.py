@@ -62,6 +62,11 @@ class Render(Protocol):
         ...
 
     @property
+    def options(self) -> tuple[str, ...]:
+        """What the user names each of the fields with."""
+        ...
+
+    @property
     def special(self) -> bool:
         """Whether special tokens in the text are meant as such."""
         ...
@@ -93,6 +98,11 @@ class Plain:
     def fields(self) -> tuple[str, ...]:
         """The field of the text."""
         return (self.field,)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """It is `field` everywhere."""
+        return ("field",)
 
     @property
     def special(self) -> bool:
@@ -137,7 +147,7 @@ class Job:
 def drafts(part: Sequence[Segment], render: Render, held_out: float) -> Iterator[Draft]:
     """Yield the documents of a part; empty ones are left out."""
     for segment in part:
-        for record in records(segment, render.fields):
+        for record in records(segment, render.fields, render.options):
             key, pieces = render.pieces(record, segment)
             if any(piece.text for piece in pieces):
                 split = _split(key, segment, held_out)

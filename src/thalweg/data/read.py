@@ -47,6 +47,11 @@ class Record(NamedTuple):
     """False: the text goes on from the record before."""
 
 
+class _Asked(NamedTuple):
+    field: str
+    option: str
+
+
 def documents(sources: Sources, field: str = "text") -> Iterator[Document]:
     """Yield every document of the sources, in order, holding about 1 MiB at a time.
 
@@ -71,12 +76,16 @@ def documents(sources: Sources, field: str = "text") -> Iterator[Document]:
         yield Document("".join(pieces), where)
 
 
-def records(segment: Segment, fields: Sequence[str]) -> Iterator[Record]:
+def records(
+    segment: Segment, fields: Sequence[str], options: Sequence[str] = ()
+) -> Iterator[Record]:
     """Yield the records of a segment; of plain text, pieces of about 1 MiB that end with a line.
 
     Args:
         segment: See `thalweg.data.files.plan_parts`.
         fields: Names of the values wanted. Plain text has one value and no name.
+        options: What each field is called where it is asked for, for what an error says to write;
+            `field` if not given.
 
     Raises:
         DataError: A record without one of the fields, or bytes that cannot be read.
@@ -84,8 +93,8 @@ def records(segment: Segment, fields: Sequence[str]) -> Iterator[Record]:
     if segment.kind == "text":
         return _text(segment)
     if segment.kind == "jsonl":
-        return _json_lines(segment, fields)
-    return _tables(segment, fields)
+        return _json_lines(segment, _asked(fields, options))
+    return _tables(segment, _asked(fields, options))
 
 
 def text_of(record: Record, segment: Segment, field: str, value: int = 0) -> str:
@@ -129,6 +138,11 @@ def _before(segment: Segment) -> int:
     return 0
 
 
+def _asked(fields: Sequence[str], options: Sequence[str]) -> list[_Asked]:
+    named = options or ("field",) * len(fields)
+    return [_Asked(*pair) for pair in zip(fields, named, strict=True)]
+
+
 def _encodes(text: str) -> bool:
     try:
         text.encode()
@@ -148,14 +162,14 @@ def _text(segment: Segment) -> Iterator[Record]:
         opens = False
 
 
-def _json_lines(segment: Segment, fields: Sequence[str]) -> Iterator[Record]:
+def _json_lines(segment: Segment, asked: Sequence[_Asked]) -> Iterator[Record]:
     number = 0
     for offset, block in _blocks(segment):
         at = offset
         for line in block.split(b"\n")[: None if not block.endswith(b"\n") else -1]:
             if line.strip():
                 value = _parsed(line, segment, number, at)
-                yield Record(number, _picked(value, fields, segment, number), opens=True)
+                yield Record(number, _picked(value, asked, segment, number), opens=True)
             number += 1
             at += len(line) + 1
 
@@ -175,7 +189,7 @@ def _parsed(line: bytes, segment: Segment, number: int, offset: int) -> object:
 
 
 def _picked(
-    value: object, fields: Sequence[str], segment: Segment, number: int
+    value: object, asked: Sequence[_Asked], segment: Segment, number: int
 ) -> tuple[object, ...]:
     if not isinstance(value, Mapping):
         raise DataError(
@@ -184,17 +198,18 @@ def _picked(
             where=locate(segment, number),
             write='{"text": "..."}',
         )
-    for field in fields:
+    for field, option in asked:
         if field not in value:
-            _lacking(field, [str(key) for key in value], locate(segment, number))
-    return tuple(value[field] for field in fields)
+            _lacking(field, option, [str(key) for key in value], locate(segment, number))
+    return tuple(value[field] for field, _ in asked)
 
 
-def _tables(segment: Segment, fields: Sequence[str]) -> Iterator[Record]:
+def _tables(segment: Segment, asked: Sequence[_Asked]) -> Iterator[Record]:
     try:
         number = 0
-        for batch in _batches(segment, fields):
-            for values in zip(*(batch.column(f).to_pylist() for f in fields), strict=True):
+        for batch in _batches(segment, asked):
+            columns = (batch.column(field).to_pylist() for field, _ in asked)
+            for values in zip(*columns, strict=True):
                 yield Record(number, values, opens=True)
                 number += 1
     except pa.ArrowInvalid as error:
@@ -206,31 +221,31 @@ def _tables(segment: Segment, fields: Sequence[str]) -> Iterator[Record]:
         ) from error
 
 
-def _batches(segment: Segment, fields: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _batches(segment: Segment, asked: Sequence[_Asked]) -> Iterator[pa.RecordBatch]:
     if segment.kind == "parquet":
         file = pq.ParquetFile(segment.path)
-        _check_columns(file.schema_arrow.names, fields, segment)
+        _check_columns(file.schema_arrow.names, asked, segment)
         groups = list(range(segment.start, segment.stop or file.metadata.num_row_groups))
-        yield from file.iter_batches(1024, row_groups=groups, columns=list(fields))
+        yield from file.iter_batches(1024, row_groups=groups, columns=[field for field, _ in asked])
         return
     with pa.memory_map(str(segment.path)) as source:
         reader = pa.ipc.open_stream(source)
-        _check_columns(reader.schema.names, fields, segment)
+        _check_columns(reader.schema.names, asked, segment)
         yield from reader
 
 
-def _check_columns(known: Sequence[str], fields: Sequence[str], segment: Segment) -> None:
-    for field in fields:
+def _check_columns(known: Sequence[str], asked: Sequence[_Asked], segment: Segment) -> None:
+    for field, option in asked:
         if field not in known:
-            _lacking(field, known, str(segment.path))
+            _lacking(field, option, known, str(segment.path))
 
 
-def _lacking(field: str, known: Sequence[str], where: str) -> NoReturn:
+def _lacking(field: str, option: str, known: Sequence[str], where: str) -> NoReturn:
     raise DataError(
         f"a record without the field '{field}'; it has: {', '.join(sorted(known)) or 'nothing'}",
         expected=f"a field '{field}' in every record",
         where=where,
-        write=f"--field NAME (in Python field='NAME'): {did_you_mean(field, known)}"
+        write=f"--{option} NAME (in Python {option}='NAME'): {did_you_mean(field, known)}"
         if known
         else "a record with text",
     )

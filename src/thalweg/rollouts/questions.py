@@ -62,7 +62,7 @@ def _rows(questions: Questions) -> tuple[tuple[str, str], ...]:
         )
         for part in plan_parts(find_each(questions.path))
         for segment in part
-        for record in records(segment, fields)
+        for record in records(segment, fields, ("prompt", "answer"))
     )
     if not rows:
         raise DataError(
