@@ -245,7 +245,9 @@ def test_a_share_out_of_range_is_refused(tmp_path: Path, share: float):
         make(tmp_path, write_lines(tmp_path / "a.jsonl", [{"text": "x"}]), held_out=share)
 
 
-@pytest.mark.parametrize("spec", ["bpe:", "bpe:abc", "bpe:200"])
+@pytest.mark.parametrize(
+    "spec", ["bpe:", "bpe:abc", "bpe:200", "bpe:9999999999", "bpe:" + "9" * 9999]
+)
 def test_a_bad_bpe_size_is_refused(tmp_path: Path, spec: str):
     file = write_lines(tmp_path / "a.jsonl", [{"text": "x"}])
     with pytest.raises(DataError, match=r"bpe:4096"):

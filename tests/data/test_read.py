@@ -1,5 +1,6 @@
 import gzip
 import json
+import struct
 from pathlib import Path
 
 import pyarrow as pa
@@ -144,6 +145,64 @@ def test_a_byte_that_is_not_utf8_is_found(tmp_path: Path):
         texts(tmp_path)
 
 
+@pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_utf16_is_recognised_by_its_mark(tmp_path: Path, code: str, name: str):
+    (tmp_path / name).write_bytes('\ufeff{"text": "x"}'.encode(code))
+    with pytest.raises(DataError, match="iconv -f utf-16 -t utf-8"):
+        texts(tmp_path)
+
+
+def test_a_table_with_a_damaged_page_or_end_is_named(tmp_path: Path):
+    table = pa.table({"text": [str(number) for number in range(5000)]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=7)
+    whole = (tmp_path / "a.parquet").read_bytes()
+    with pa.ipc.new_stream(tmp_path / "b.arrow", table.schema) as out:
+        out.write_table(table)
+    cut = (tmp_path / "b.arrow").read_bytes()[:-300]
+    for name, damaged in {
+        "a.parquet": whole[:30] + b"\xff" * 370 + whole[400:],
+        "b.arrow": cut,
+        "c.parquet": whole[:-100],
+        "d.parquet": b"",
+        "e.arrow": b"nonsense",
+    }.items():
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(DataError, match=rf"file that does not read[\s\S]*{name}"):
+            texts(tmp_path / name)
+
+
+def test_a_value_of_a_table_that_is_not_utf8_is_named_by_its_row(tmp_path: Path):
+    places = pa.py_buffer(struct.pack("<3i", 0, 1, 3))
+    values = pa.Array.from_buffers(pa.string(), 2, [None, places, pa.py_buffer(b"a\xff\xfe")])
+    pq.write_table(pa.table({"text": values}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"'text' is not UTF-8[\s\S]*a\.parquet, row 1"):
+        texts(tmp_path)
+
+
+def test_two_columns_of_the_fields_name_are_refused(tmp_path: Path):
+    table = pa.table([["a"], ["b"], ["c"]], names=["text", "text", "other"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="2 columns of the name 'text'"):
+        texts(tmp_path)
+    assert texts(tmp_path, "other") == ["c"]
+
+
+@pytest.mark.parametrize("index", ["state.json", "dataset_dict.json"])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"splits": 3, "_data_files": [3]}'])
+def test_a_saved_data_set_with_a_broken_index_names_it(tmp_path: Path, index: str, content: str):
+    (tmp_path / index).write_text(content)
+    with pytest.raises(DataError, match=rf"a {index} that cannot be used"):
+        texts(tmp_path)
+
+
+def test_a_line_that_is_nested_too_deep_is_named(tmp_path: Path):
+    deep = "[" * 200_000 + "]" * 200_000
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "x"}}\n{{"text": "y", "more": {deep}}}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl, line 2"):
+        texts(tmp_path)
+
+
 def test_a_line_without_the_field_names_the_line_and_its_fields(tmp_path: Path):
     file = write_lines(tmp_path / "a.jsonl", [{"text": "x"}, {"txet": "y", "id": 1}])
     with pytest.raises(DataError) as caught:
@@ -180,7 +239,7 @@ def test_damaged_files_are_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"compressed file that is damaged[\s\S]*a\.jsonl\.gz"):
         texts(tmp_path / "a.jsonl.gz")
     (tmp_path / "b.parquet").write_bytes(b"PAR1nonsense")
-    with pytest.raises(DataError, match=r"parquet file that does not open[\s\S]*b\.parquet"):
+    with pytest.raises(DataError, match=r"parquet file that does not read[\s\S]*b\.parquet"):
         texts(tmp_path / "b.parquet")
 
 

@@ -46,7 +46,7 @@ from thalweg.data.files import (
 )
 from thalweg.data.publish import publish
 from thalweg.data.store import STORE_VERSION, anew
-from thalweg.data.tokenizer import Tokenizer, load_tokenizer, train_bpe
+from thalweg.data.tokenizer import LARGEST, Tokenizer, load_tokenizer, train_bpe
 from thalweg.errors import DataError, DialError
 
 __all__ = ["Built", "bpe_size", "build", "build_with", "home_folder"]
@@ -257,10 +257,10 @@ def bpe_size(spec: str) -> int:
     head, _, size = spec.partition(":")
     if head != "bpe":
         return 0
-    if not size.isdecimal() or int(size) < 257:
+    if not (size.isdecimal() and len(size) < 20 and 257 <= int(size) <= LARGEST):
         raise DataError(
             f"tokenizer '{spec}'",
-            expected="bpe:SIZE with SIZE at least 257 (256 bytes and the end-of-text)",
+            expected=f"bpe:SIZE, at least 257 (256 bytes and the end-of-text), at most {LARGEST}",
             where="build",
             write="tokenizer='bpe:4096'",
         )

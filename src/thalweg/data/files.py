@@ -15,6 +15,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -39,6 +40,7 @@ __all__ = [
     "plan_parts",
     "skip",
     "tails",
+    "whole_table",
 ]
 
 Sources: TypeAlias = "str | Path | Sequence[str | Path]"
@@ -124,6 +126,26 @@ def open_bytes(path: Path) -> BinaryIO:
         raw = pa.input_stream(str(path), compression="zstd")
         return cast(BinaryIO, io.BufferedReader(raw, 1 << 20))
     return path.open("rb")
+
+
+@contextmanager
+def whole_table(file: Path) -> Iterator[None]:
+    """Say of a parquet or Arrow file that pyarrow cannot read which one it is.
+
+    Raises:
+        DataError: pyarrow found the content wrong. What the system refuses passes as it is.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataError(
+            f"a {kind_of(file)} file that does not read: {error}",
+            expected="a whole file",
+            where=str(file),
+            write="copy or write the file again",
+        ) from error
 
 
 def skip(stream: BinaryIO, count: int) -> None:
@@ -226,7 +248,7 @@ def _saved_dataset(folder: Path) -> list[Path]:
     """Return the Arrow files of a data set saved with save_to_disk, [] if it is none."""
     splits = folder / "dataset_dict.json"
     if splits.is_file():
-        names = json.loads(splits.read_text("utf-8"))["splits"]
+        names = _entries(splits, "splits")
         if "train" not in names:
             raise DataError(
                 f"a saved data set with the splits {names}",
@@ -238,8 +260,21 @@ def _saved_dataset(folder: Path) -> list[Path]:
     state = folder / "state.json"
     if not state.is_file():
         return []
-    listed = json.loads(state.read_text("utf-8")).get("_data_files", [])
-    return [folder / entry["filename"] for entry in listed]
+    return [folder / name for name in _entries(state, "_data_files", "filename")]
+
+
+def _entries(file: Path, key: str, *of_each: str) -> list[str]:
+    """Return the names that an index of save_to_disk lists under a key."""
+    try:
+        listed = json.loads(file.read_text("utf-8"))[key]
+        return [str(entry[of_each[0]] if of_each else entry) for entry in listed]
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"a {file.name} that cannot be used: {error!r}",
+            expected=f"JSON with {key}, as save_to_disk writes it",
+            where=str(file),
+            write="the folder copied again, or saved again with save_to_disk",
+        ) from error
 
 
 def _stored(path: Path) -> DataError:
@@ -333,15 +368,8 @@ def _character_at(file: Path, place: int) -> int:
 
 
 def _row_groups(file: Path) -> Iterator[tuple[Segment, int]]:
-    try:
+    with whole_table(file):
         about = pq.ParquetFile(file).metadata
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"a parquet file that does not open: {error}",
-            expected="a whole parquet file",
-            where=str(file),
-            write="copy or write the file again",
-        ) from error
     for group in range(about.num_row_groups):
         size = about.row_group(group).total_byte_size
         yield Segment(file, "parquet", group, group + 1), size

@@ -4,6 +4,7 @@ Nothing is repaired. A byte that is not UTF-8, a line that is not JSON, a record
 field: each stops with the file and the byte or line.
 """
 
+import codecs
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from thalweg.data.files import (
     open_bytes,
     plan_parts,
     skip,
+    whole_table,
 )
 from thalweg.errors import DataError, did_you_mean
 
@@ -179,7 +181,7 @@ def _parsed(line: bytes, segment: Segment, number: int, offset: int) -> object:
         return json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         _undecodable(segment, error, offset)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"a line that is not JSON: {error}: {line[:60].decode(errors='replace')}",
             expected='one JSON object a line, such as {"text": "..."}',
@@ -205,19 +207,34 @@ def _picked(
 
 
 def _tables(segment: Segment, asked: Sequence[_Asked]) -> Iterator[Record]:
-    try:
-        number = 0
+    number = 0
+    with whole_table(segment.path):
         for batch in _batches(segment, asked):
-            columns = (batch.column(field).to_pylist() for field, _ in asked)
+            columns = (_values(batch, field, segment, number) for field, _ in asked)
             for values in zip(*columns, strict=True):
                 yield Record(number, values, opens=True)
                 number += 1
-    except pa.ArrowInvalid as error:
+
+
+def _values(batch: pa.RecordBatch, field: str, segment: Segment, first: int) -> list[object]:
+    column = batch.column(field)
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        for row, one in enumerate(column):
+            _check_decodes(one, field, locate(segment, first + row))
+        raise
+
+
+def _check_decodes(one: pa.Scalar, field: str, where: str) -> None:
+    try:
+        one.as_py()
+    except UnicodeDecodeError as error:
         raise DataError(
-            f"a {segment.kind} file that does not read: {error}",
-            expected="a whole file",
-            where=str(segment.path),
-            write="copy or write the file again",
+            f"field '{field}' is not UTF-8: {error}",
+            expected="text in UTF-8",
+            where=where,
+            write="the table written again from text that was decoded, or without this row",
         ) from error
 
 
@@ -238,6 +255,13 @@ def _check_columns(known: Sequence[str], asked: Sequence[_Asked], segment: Segme
     for field, option in asked:
         if field not in known:
             _lacking(field, option, known, str(segment.path))
+        if known.count(field) > 1:
+            raise DataError(
+                f"{known.count(field)} columns of the name '{field}'",
+                expected="one column of each name",
+                where=str(segment.path),
+                write="the table with another name for the column that is not meant",
+            )
 
 
 def _lacking(field: str, option: str, known: Sequence[str], where: str) -> NoReturn:
@@ -253,11 +277,13 @@ def _lacking(field: str, option: str, known: Sequence[str], where: str) -> NoRet
 
 def _undecodable(segment: Segment, error: UnicodeDecodeError, offset: int) -> NoReturn:
     place = offset + error.start
+    wide = offset == 0 and error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    code = "utf-16" if wide else "latin1"
     raise DataError(
         f"a file that is not UTF-8: byte 0x{error.object[error.start]:02x} at byte {place}",
         expected="text in UTF-8",
         where=f"{segment.path}, byte {place}",
-        write="leave the file out, or convert it: iconv -f latin1 -t utf-8",
+        write=f"leave the file out, or convert it: iconv -f {code} -t utf-8",
     ) from error
 
 

@@ -24,10 +24,21 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from thalweg.errors import DataError, did_you_mean
 
-__all__ = ["END", "Message", "Tokenizer", "byte_tokenizer", "load_tokenizer", "train_bpe"]
+__all__ = [
+    "END",
+    "LARGEST",
+    "Message",
+    "Tokenizer",
+    "byte_tokenizer",
+    "load_tokenizer",
+    "train_bpe",
+]
 
 END = "<|endoftext|>"
 """The end-of-text of the tokenizers made here."""
+
+LARGEST = 1 << 20
+"""Most ids of a BPE trained here: its trainer takes room for all of them at once."""
 
 Message: TypeAlias = Mapping[str, str]
 """One turn of a chat: `role` and `content`."""
@@ -203,16 +214,16 @@ def train_bpe(texts: Iterable[str], size: int) -> Tokenizer:
 
     Args:
         texts: The corpus, or a fair sample of it.
-        size: Ids in all, with the 256 bytes and the end-of-text; at least 257. A small corpus may
-            have fewer pairs to merge, and then gets fewer ids.
+        size: Ids in all, with the 256 bytes and the end-of-text; 257 to 1,048,576. A small
+            corpus may have fewer pairs to merge, and then gets fewer ids.
 
     Raises:
-        DataError: `size` is below 257.
+        DataError: `size` is out of range.
     """
-    if size < 257:
+    if not 257 <= size <= LARGEST:
         raise DataError(
             f"a BPE of {size} ids",
-            expected="at least 257: 256 bytes and the end-of-text",
+            expected=f"at least 257 (256 bytes and the end-of-text), at most {LARGEST}",
             where=f"tokenizer='bpe:{size}'",
             write="bpe:4096, or bytes",
         )
