@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_helpers import REAL, write_lines
-from thalweg.data import Built, build, byte_tokenizer, load_tokenizer, open_store
+from thalweg.data import Built, build, byte_tokenizer, load_tokenizer, open_store, train_bpe
 from thalweg.data.files import Sources
 from thalweg.errors import DataError, DialError
 
@@ -214,6 +214,16 @@ def test_long_texts_encode_as_one(tmp_path: Path):
     text = "".join(f"word{i} and  spaces\n\n" for i in range(9000))
     (tmp_path / "a.txt").write_text(text)
     built = make(tmp_path, tmp_path / "a.txt", tokenizer="bpe:300")
+    assert stream(built.train)[1:] == built.tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("line", ["word\n\n", "word\n\nword\n", "word \n", "word\n\u3000\u3000"])
+def test_a_cut_never_ends_or_begins_in_white_space(tmp_path: Path, line: str):
+    blanks = ["a\n\n", "a \n", "a\n\u3000\u3000b"] * 9
+    train_bpe(blanks, 280).save(tmp_path)
+    text = line * (1_200_000 // len(line))
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    built = make(tmp_path, tmp_path / "a.txt", tokenizer=tmp_path)
     assert stream(built.train)[1:] == built.tokenizer.encode(text)
 
 

@@ -115,6 +115,16 @@ def test_parts_of_a_long_file_join_to_the_whole(tmp_path: Path, monkeypatch: pyt
         texts(records)
 
 
+def test_parts_are_cut_where_no_white_space_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("thalweg.data.files.PART_BYTES", 10)
+    text = "one\n\n\n  two\nthree\n\n" * 20
+    (tmp_path / "a.txt").write_text(text)
+    more = plan_parts([[tmp_path / "a.txt"]])[1:]
+    starts = [segment.start for part in more for segment in part]
+    assert len(starts) > 9
+    assert all(text[:start].endswith("two\n") for start in starts)
+
+
 def test_an_empty_folder_is_an_empty_corpus(tmp_path: Path):
     with pytest.raises(DataError, match="an empty corpus"):
         texts(tmp_path)

@@ -67,6 +67,7 @@ _RECORDS: dict[str, Kind] = {
 _STORES = (".npy", ".ds", ".bin", ".idx")
 """Names of what datatrove, dolma, Megatron and numpy write: ids, not text."""
 _FEW_TEXTS = 200
+_NEAR = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -351,11 +352,22 @@ def _stretches(
         while start < stop:
             end = min(start + PART_BYTES, stop)
             if end < stop:
-                stream.seek(end)
-                stream.readline()
-                end = min(stream.tell(), stop)
+                end = min(_line_end(stream, end), stop)
             yield Segment(file, kind, start, end, opens or kind == "jsonl", held), end - start
             start, opens = end, False
+
+
+def _line_end(stream: BinaryIO, place: int) -> int:
+    """Return the next end of a line, if near one without other white space on either side."""
+    end = stream.seek(place)
+    while end - place < _NEAR and stream.readline():
+        end = stream.tell()
+        stream.seek(end - 2)
+        around = stream.read(3)
+        if not around[:1].isspace() and not around[2:].isspace():
+            break
+        stream.seek(end)
+    return end
 
 
 def _character_at(file: Path, place: int) -> int:

@@ -6,6 +6,7 @@ field: each stops with the file and the byte or line.
 
 import codecs
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -26,9 +27,15 @@ from thalweg.data.files import (
 )
 from thalweg.errors import DataError, did_you_mean
 
-__all__ = ["Document", "Record", "documents", "locate", "records", "text_of"]
+__all__ = ["CUT", "Document", "Record", "documents", "locate", "records", "text_of"]
+
+CUT = re.compile(r"(?<=\S\n)(?=\S)")
+"""Behind a line end that has no other white space on either side: runs of white space are words to
+most tokenizers, and read otherwise when they are cut, or when a text ends with them."""
 
 _BLOCK = 1 << 20
+_NEAR = 1 << 16
+_LONGEST = 1 << 21  # characters that are kept to find a better place for a cut
 _MARK = b"\xef\xbb\xbf"  # a byte order mark, which some editors put before UTF-8
 
 
@@ -81,7 +88,7 @@ def documents(sources: Sources, field: str = "text") -> Iterator[Document]:
 def records(
     segment: Segment, fields: Sequence[str], options: Sequence[str] = ()
 ) -> Iterator[Record]:
-    """Yield the records of a segment; of plain text, pieces of about 1 MiB that end with a line.
+    """Yield the records of a segment; of plain text, pieces of about 1 MiB cut at `CUT`.
 
     Args:
         segment: See `thalweg.data.files.plan_parts`.
@@ -154,14 +161,19 @@ def _encodes(text: str) -> bool:
 
 
 def _text(segment: Segment) -> Iterator[Record]:
-    opens = segment.opens
-    for number, (offset, block) in enumerate(_blocks(segment)):
+    number, rest = 0, ""
+    for offset, block in _blocks(segment):
         try:
-            text = block.decode("utf-8")
+            rest += block.decode("utf-8")
         except UnicodeDecodeError as error:
             _undecodable(segment, error, offset)
-        yield Record(number, (text,), opens)
-        opens = False
+        places = [found.start() for found in CUT.finditer(rest, max(0, len(rest) - _NEAR))]
+        stop = places[-1] if places else len(rest) * (len(rest) > _LONGEST)
+        if stop:
+            yield Record(number, (rest[:stop],), segment.opens and number == 0)
+            number, rest = number + 1, rest[stop:]
+    if rest:
+        yield Record(number, (rest,), segment.opens and number == 0)
 
 
 def _json_lines(segment: Segment, asked: Sequence[_Asked]) -> Iterator[Record]:

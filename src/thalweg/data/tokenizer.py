@@ -43,6 +43,7 @@ LARGEST = 1 << 20
 Message: TypeAlias = Mapping[str, str]
 """One turn of a chat: `role` and `content`."""
 
+_FIRST, _SECOND = ("one two\n", "f(x);\n", "12.\n"), ("three", "/path", "(4)", "\u4e00")
 _KNOWN_ENDS = (END, "</s>", "<|end_of_text|>", "<|im_end|>", "<eos>", "<|eos|>", "[SEP]")
 
 
@@ -94,9 +95,9 @@ class Tokenizer:
 
     @cached_property
     def splits(self) -> bool:
-        """Whether a text may be encoded line by line: no prefix or normalizer is added to each."""
-        both = self.encode("one two\nthree four")
-        return both == self.encode("one two\n") + self.encode("three four")
+        """Whether a few texts have the same ids line by line: nothing is put before each."""
+        lines = [(first, second) for first in _FIRST for second in _SECOND]
+        return all(self.encode(a + b) == self.encode(a) + self.encode(b) for a, b in lines)
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Return the ids of a text, without end-of-text.
