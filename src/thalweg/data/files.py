@@ -142,7 +142,8 @@ def whole_table(file: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DataError(
-            f"a {kind_of(file)} file that does not read: {error}",
+            f"{'an Arrow' if kind_of(file) == 'arrow' else 'a parquet'} file that does not read: "
+            f"{error}",
             expected="a whole file",
             where=str(file),
             write="copy or write the file again",
@@ -190,7 +191,7 @@ def _files_of(source: str | Path) -> list[Path]:
     if text.startswith("hf:"):
         name, _, split = text[3:].partition(":")
         return hub_data_files(name, split or "train")
-    path = Path(source).expanduser()
+    path = _linked(Path(source).expanduser())
     if path.is_file():
         if path.suffix in _STORES:
             raise _stored(path)
@@ -261,7 +262,16 @@ def _saved_dataset(folder: Path) -> list[Path]:
     state = folder / "state.json"
     if not state.is_file():
         return []
-    return [folder / name for name in _entries(state, "_data_files", "filename")]
+    files = [folder / name for name in _entries(state, "_data_files", "filename")]
+    lacking = [file.name for file in files if not file.is_file()]
+    if lacking:
+        raise DataError(
+            f"a saved data set without {', '.join(lacking[:3])}",
+            expected=f"the {len(files)} files that state.json lists",
+            where=str(folder),
+            write="the folder copied again, or saved again with save_to_disk",
+        )
+    return files
 
 
 def _entries(file: Path, key: str, *of_each: str) -> list[str]:
