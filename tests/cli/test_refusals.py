@@ -84,6 +84,13 @@ def test_weights_that_mean_nothing_are_refused(refuse, weights):
     refuse(*train("--data", "b.txt", "--weights", weights))
 
 
+@pytest.mark.parametrize("option", ["--weights", "--to"])
+def test_two_weights_for_one_source_are_refused(refuse, option):
+    err = refuse(*train("--data", "b.txt", option, "a=1,b=1,a=3"))
+    assert "two weights for 'a': a=1 and a=3" in err
+    assert f"write:    {option} b=1,a=3" in err
+
+
 def test_a_weight_for_no_source_is_refused(refuse):
     assert "did you mean" in refuse(*train("--data", "b.txt", "--weights", "a=1,bb=1"))
 

@@ -1,3 +1,4 @@
+import gzip
 import importlib
 import json
 import multiprocessing
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_helpers import REAL, write_lines
-from thalweg.data import Built, build, byte_tokenizer, load_tokenizer, open_store
+from thalweg.data import Built, build, byte_tokenizer, load_tokenizer, open_store, train_bpe
 from thalweg.data.files import Sources
 from thalweg.errors import DataError, DialError
 
@@ -42,6 +43,31 @@ def test_one_big_text_holds_out_its_end(tmp_path: Path):
     assert stream(built.held_out) == [END, *b"0123456789"]
 
 
+def test_a_text_beside_records_holds_out_its_end_too(tmp_path: Path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "a.txt").write_text("0123456789" * 10)
+    write_lines(folder / "b.jsonl", [{"text": "x"}] * 3)
+    built = make(tmp_path, folder, held_out=0.1)
+    assert stream(built.train) == [END, *b"0123456789" * 9, *[END, ord("x")] * 3]
+    assert stream(built.held_out) == [END, *b"0123456789"]
+
+
+def test_a_build_of_several_sources_divides_each_as_a_build_of_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("thalweg.data.files._FEW_TEXTS", 3)
+    for name, count in {"few": 2, "many": 30}.items():
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            (tmp_path / name / f"{number:02d}.txt").write_text(f"{name} text {number}\n" * 20)
+    sources = [tmp_path / "few", tmp_path / "many"]
+    alone = [make(tmp_path, source, held_out=0.2) for source in sources]
+    both = make(tmp_path, sources, held_out=0.2)
+    assert stream(both.train) == [id for built in alone for id in stream(built.train)]
+    assert stream(both.held_out) == [id for built in alone for id in stream(built.held_out)]
+
+
 def test_a_cut_never_splits_a_character(tmp_path: Path):
     (tmp_path / "a.txt").write_text("\u65e5" * 10, encoding="utf-8")
     for share in (0.07, 0.1, 0.31, 0.5):
@@ -69,6 +95,36 @@ def test_a_second_build_finds_the_first(tmp_path: Path):
     file.rename(tmp_path / "b.jsonl")  # another name, the same content
     assert make(tmp_path, tmp_path / "b.jsonl").train == first.train
     assert first.train.stat().st_mtime_ns == changed
+
+
+def test_compressed_bytes_under_the_name_of_a_text_are_no_text(tmp_path: Path):
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"hello"))
+    assert stream(make(tmp_path, tmp_path / "a.txt.gz").train) == [END, *b"hello"]
+    (tmp_path / "a.txt.gz").rename(tmp_path / "a.txt")
+    with pytest.raises(DataError, match="not UTF-8"):
+        make(tmp_path, tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe:300"])
+def test_a_file_that_changes_during_its_build_ends_it_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: str
+):
+    file = write_lines(tmp_path / "a.jsonl", [{"text": "old"}] * 9)
+    module = importlib.import_module("thalweg.data.build")
+    real = module.plan_parts
+
+    def replaces(*args: object) -> object:
+        write_lines(tmp_path / "b.jsonl", [{"text": "new"}] * 9).replace(file)
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "plan_parts", replaces)
+        with pytest.raises(DataError, match=r"1 of 1 files changed[\s\S]*a\.jsonl"):
+            make(tmp_path, file, tokenizer=tokenizer)
+    assert not list((tmp_path / "home" / "stores" / ".work").iterdir())
+    for text in ("new", "old"):
+        built = make(tmp_path, write_lines(file, [{"text": text}] * 9), tokenizer=tokenizer)
+        assert built.tokenizer.decode(stream(built.train)[1:]).startswith(text)
 
 
 def test_another_content_field_tokenizer_or_share_is_another_store(tmp_path: Path):
@@ -161,6 +217,16 @@ def test_long_texts_encode_as_one(tmp_path: Path):
     assert stream(built.train)[1:] == built.tokenizer.encode(text)
 
 
+@pytest.mark.parametrize("line", ["word\n\n", "word\n\nword\n", "word \n", "word\n\u3000\u3000"])
+def test_a_cut_never_ends_or_begins_in_white_space(tmp_path: Path, line: str):
+    blanks = ["a\n\n", "a \n", "a\n\u3000\u3000b"] * 9
+    train_bpe(blanks, 280).save(tmp_path)
+    text = line * (1_200_000 // len(line))
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    built = make(tmp_path, tmp_path / "a.txt", tokenizer=tmp_path)
+    assert stream(built.train)[1:] == built.tokenizer.encode(text)
+
+
 def test_a_tokenizer_folder_is_used_and_kept(tmp_path: Path):
     byte_tokenizer().save(tmp_path)
     file = write_lines(tmp_path / "a.jsonl", [{"text": "x"}])
@@ -189,7 +255,9 @@ def test_a_share_out_of_range_is_refused(tmp_path: Path, share: float):
         make(tmp_path, write_lines(tmp_path / "a.jsonl", [{"text": "x"}]), held_out=share)
 
 
-@pytest.mark.parametrize("spec", ["bpe:", "bpe:abc", "bpe:200"])
+@pytest.mark.parametrize(
+    "spec", ["bpe:", "bpe:abc", "bpe:200", "bpe:9999999999", "bpe:" + "9" * 9999]
+)
 def test_a_bad_bpe_size_is_refused(tmp_path: Path, spec: str):
     file = write_lines(tmp_path / "a.jsonl", [{"text": "x"}])
     with pytest.raises(DataError, match=r"bpe:4096"):

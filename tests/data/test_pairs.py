@@ -204,8 +204,14 @@ def test_a_chat_that_is_none_is_named(tmp_path: Path, chat: object):
 
 def test_records_without_the_fields_are_named(tmp_path: Path):
     file = write_lines(tmp_path / "a.jsonl", [{"question": "x", "answer": "y"}])
-    with pytest.raises(DataError, match=r"without the field 'prompt'; it has: answer, question"):
+    with pytest.raises(
+        DataError, match=r"without the field 'prompt'; it has: answer, question[\s\S]*--prompt NAME"
+    ):
         build_pairs(file, home=tmp_path, progress=False)
+    with pytest.raises(DataError, match=r"--answer NAME \(in Python answer='NAME'\)"):
+        build_pairs(file, prompt="question", answer="y", home=tmp_path, progress=False)
+    with pytest.raises(DataError, match="--messages NAME"):
+        build_pairs(file, messages="chat", home=tmp_path, progress=False)
 
 
 def test_plain_text_has_no_answers(tmp_path: Path):

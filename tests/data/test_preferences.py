@@ -154,5 +154,9 @@ def test_an_empty_answer_is_its_end(tmp_path: Path):
 
 def test_records_without_the_fields_are_named(tmp_path: Path):
     file = write_lines(tmp_path / "a.jsonl", [{"prompt": "x", "answer": "y"}])
-    with pytest.raises(DataError, match=r"without the field 'chosen'"):
+    with pytest.raises(DataError, match=r"without the field 'chosen'[\s\S]*--chosen NAME"):
         build_preferences(file, home=tmp_path, progress=False)
+    with pytest.raises(DataError, match="--rejected NAME"):
+        build_preferences(file, chosen="answer", home=tmp_path, progress=False)
+    with pytest.raises(DataError, match="--chosen NAME"):
+        build_preferences(file, prompt=None, home=tmp_path, progress=False)

@@ -1,14 +1,16 @@
 import csv
 import gzip
 import os
+import shlex
+import shutil
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_helpers import ctx, text_store
-from thalweg.data import Corpus, open_store
+from data_helpers import ctx, text_store, write_lines
+from thalweg.data import Corpus, build, open_store
 from thalweg.errors import DataError
 
 
@@ -99,6 +101,30 @@ def test_a_truncated_store_is_noticed(tmp_path: Path):
     tokens.write_bytes(tokens.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"tokens\.bin has 11 bytes[\s\S]*damaged"):
         open_store(path)
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "store.json", "tokenizer.json", ""])
+def test_what_is_said_of_a_damaged_store_helps(tmp_path: Path, name: str):
+    file = write_lines(tmp_path / "a.jsonl", [{"text": "ab"}] * 9)
+
+    def again() -> list[int]:
+        built = build(file, home=tmp_path / "it's", held_out=0.0, progress=False)
+        return open_store(built.train).tokens.tolist()
+
+    whole = again()
+    train = next((tmp_path / "it's" / "stores").glob("[!.]*")) / "train"
+    if name:
+        (train / name).unlink()
+    else:
+        shutil.rmtree(train)
+    if name == "tokens.bin":
+        os.utime(train / "store.json")  # what is open in this process is looked at again
+    with pytest.raises(DataError) as caught:
+        again()
+    advice = shlex.split(caught.value.write.split(", which")[0])
+    assert advice == ["rm", "-r", str(train.parent)]
+    shutil.rmtree(advice[-1])
+    assert again() == whole
 
 
 @pytest.mark.parametrize("name", ["tokens.bin", "documents.bin"])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.data import byte_tokenizer, load_tokenizer, train_bpe
+from thalweg.data import build_pairs, byte_tokenizer, load_tokenizer, train_bpe
 from thalweg.data.tokenizer import END
 from thalweg.errors import DataError
 
@@ -64,6 +64,63 @@ def test_a_chat_is_rendered_as_transformers_does(tmp_path: Path):
     chats = load_tokenizer(tmp_path)
     assert chats.chat([{"role": "user", "content": "hi"}], ask=True) == f"<user>hi{END}<assistant>"
     assert chats.fingerprint != byte_tokenizer().fingerprint
+
+
+def with_config(folder: Path, **entries: object) -> Path:
+    """Save the byte tokenizer with more in its tokenizer_config.json."""
+    folder.mkdir(exist_ok=True)
+    byte_tokenizer().save(folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, **entries}))
+    return folder
+
+
+def test_tokens_that_a_template_names_are_part_of_the_fingerprint(tmp_path: Path):
+    template = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    found = [
+        load_tokenizer(with_config(tmp_path, chat_template=template, bos_token=token))
+        for token in ("<one>", "<two>")
+    ]
+    assert [t.chat([{"role": "user", "content": "hi"}]) for t in found] == ["<one>hi", "<two>hi"]
+    assert found[0].fingerprint != found[1].fingerprint
+    found[0].save(tmp_path)
+    assert load_tokenizer(tmp_path).fingerprint == found[0].fingerprint
+
+
+def test_of_several_chat_templates_the_default_is_used(tmp_path: Path):
+    several = [{"name": "tools", "template": "no"}, {"name": "default", "template": TEMPLATE}]
+    chats = load_tokenizer(with_config(tmp_path, chat_template=several))
+    assert chats.chat([{"role": "user", "content": "hi"}]) == f"<user>hi{END}"
+
+
+def test_several_chat_templates_without_a_default_are_refused_where_one_is_needed(tmp_path: Path):
+    several = [{"name": "tools", "template": "x"}, {"name": "rag", "template": "y"}]
+    tokenizer = load_tokenizer(with_config(tmp_path, chat_template=several))
+    assert tokenizer.encode("a") == [97]
+    with pytest.raises(DataError, match=r'tools, rag[\s\S]*"name": "default"'):
+        tokenizer.chat([{"role": "user", "content": "hi"}])
+
+
+@pytest.mark.parametrize("template", ["{% for %}", "{{ raise_exception('no') }}", "{{ 1 + 'a' }}"])
+def test_a_chat_template_that_fails_names_the_chat(tmp_path: Path, template: str):
+    tokenizer = with_config(tmp_path / "tokenizer", chat_template=template)
+    chat = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(chat))
+    with pytest.raises(DataError, match=r"does not render[\s\S]*a\.jsonl, line 1"):
+        build_pairs(
+            tmp_path / "a.jsonl",
+            messages="messages",
+            tokenizer=tokenizer,
+            home=tmp_path / "home",
+            progress=False,
+        )
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "\x00"])
+def test_a_config_that_is_no_object_is_named(tmp_path: Path, text: str):
+    (with_config(tmp_path) / "tokenizer_config.json").write_text(text)
+    with pytest.raises(DataError, match=r"a config that[\s\S]*tokenizer_config\.json"):
+        load_tokenizer(tmp_path)
 
 
 def test_a_chat_without_a_template_is_refused():

@@ -8,10 +8,13 @@ The key is a hash of the content of every file, the tokenizer, the fields and th
 renaming or touching a file changes nothing, changing a byte gives another store. Parts are built
 by threads, since reading, hashing and `encode_batch` (all cores, in Rust) run outside Python's
 lock. A killed build goes on with its finished parts. Two processes that want one store build it
-once: the second waits for the first.
+once: the second waits for the first. A file that changes during its build ends it, since the key
+was made of the content before.
 
-Held out is, for few plain texts, the last share of each; otherwise, the documents whose hash falls
-below the share, so that two equal documents never lie on both sides.
+Held out is the last share of each plain text of a source that has few; of records, and of many
+texts, the documents whose hash falls below the share, so that two equal documents never lie on both
+sides. The rule looks at one source at a time: what a build of several holds out of each, a build
+of that source alone holds out too.
 """
 
 import errno
@@ -20,28 +23,39 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from thalweg.core.names import home_folder
 from thalweg.data.encode import Job, Plain, Render, drafts, encode_part
-from thalweg.data.files import Segment, Sources, find_files, holds_tails, kind_of, plan_parts
+from thalweg.data.files import (
+    Segment,
+    Sources,
+    compression_of,
+    find_each,
+    kind_of,
+    plan_parts,
+    tails,
+)
 from thalweg.data.publish import publish
-from thalweg.data.store import STORE_VERSION
-from thalweg.data.tokenizer import Tokenizer, load_tokenizer, train_bpe
+from thalweg.data.store import STORE_VERSION, anew
+from thalweg.data.tokenizer import LARGEST, Tokenizer, load_tokenizer, train_bpe
 from thalweg.errors import DataError, DialError
 
 __all__ = ["Built", "bpe_size", "build", "build_with", "home_folder"]
 
-_BUILD_VERSION = 1  # part of the key: other cuts, other order, other held-out rule
+_BUILD_VERSION = 2  # part of the key: other cuts, other order, other held-out rule
 _BPE_SAMPLE_BYTES = 64 << 20
+
+_Stamp: TypeAlias = tuple[int, int, int] | None
+"""Inode, size and time of the last change of a file; None: there is none."""
 
 
 class Built(NamedTuple):
@@ -114,6 +128,9 @@ def build_with(
         home: As in `build`.
         workers: As in `build`.
         progress: As in `build`.
+
+    Raises:
+        DataError: As `build`; or a file that changed meanwhile, or a store that is not whole.
     """
     if not 0.0 <= held_out < 1.0:
         raise DialError(
@@ -122,21 +139,36 @@ def build_with(
             where="build",
             write="held_out=0.01",
         )
-    files = find_files(sources)
-    key = _key(files, render, tokenizer, held_out)
+    found = find_each(sources)
+    stamps = {file: _stamp(file) for files in found for file in files}
+    key = _key(found, render, tokenizer, held_out)
     stores = (home_folder() if home is None else home).absolute() / "stores"
     final = stores / key
     if not final.is_dir():
         with _only_one(stores / ".locks" / key, shown=progress):
             if not final.is_dir():
                 work = stores / ".work" / key
-                _build(files, work, final, render, tokenizer, held_out, workers, progress)
-    held = final / "held_out"
-    return Built(final / "train", held if held_out else None, load_tokenizer(final / "train"))
+                _build(found, stamps, work, final, render, tokenizer, held_out, workers, progress)
+    train, held = final / "train", final / "held_out" if held_out else None
+    for store in (train, held) if held else (train,):
+        _check_whole(store)
+    return Built(train, held, load_tokenizer(train))
+
+
+def _check_whole(store: Path) -> None:
+    for name in ("store.json", "tokenizer.json"):
+        if not (store / name).is_file():
+            raise DataError(
+                f"a store without {name}",
+                expected="what build(...) left there",
+                where=str(store),
+                write=anew(store),
+            )
 
 
 def _build(
-    files: Sequence[Path],
+    found: Sequence[Sequence[Path]],
+    stamps: Mapping[Path, _Stamp],
     work: Path,
     final: Path,
     render: Render,
@@ -145,15 +177,16 @@ def _build(
     workers: int | None,
     progress: bool,
 ) -> None:
-    parts = plan_parts(files, held_out)
-    by_hash = 0.0 if holds_tails(files) else held_out
     with _disk_errors(final.parent):
         work.mkdir(parents=True, exist_ok=True)
-        known = _tokenizer(tokenizer, parts, files, render, by_hash, work)
-        if isinstance(render, Plain):
-            render = replace(render, splits=known.splits)
-        job = Job(known, render, by_hash, work)
-        _encode(parts, job, sum(f.stat().st_size for f in files), workers, progress)
+        with _unchanged(stamps, work):
+            parts = plan_parts(found, held_out)
+            size = sum(file.stat().st_size for files in found for file in files)
+            known = _tokenizer(tokenizer, parts, size, render, held_out, work)
+            if isinstance(render, Plain):
+                render = replace(render, splits=known.splits)
+            job = Job(known, render, held_out, work)
+            _encode(parts, job, size, workers, progress)
         publish(job, len(parts), final, wants_held=held_out > 0)
     shutil.rmtree(work)
 
@@ -188,7 +221,7 @@ def _encode(
 def _tokenizer(
     asked: str | Tokenizer,
     parts: Sequence[Sequence[Segment]],
-    files: Sequence[Path],
+    size: int,
     render: Render,
     held_out: float,
     work: Path,
@@ -197,7 +230,7 @@ def _tokenizer(
         return asked
     if (work / "trained").is_file():
         return load_tokenizer(work)
-    kept = min(1.0, _BPE_SAMPLE_BYTES / max(sum(file.stat().st_size for file in files), 1))
+    kept = min(1.0, _BPE_SAMPLE_BYTES / max(size, 1))
     trained = train_bpe(_sample(parts, render, held_out, kept), bpe_size(asked))
     trained.save(work)
     (work / "trained").touch()
@@ -224,23 +257,30 @@ def bpe_size(spec: str) -> int:
     head, _, size = spec.partition(":")
     if head != "bpe":
         return 0
-    if not size.isdecimal() or int(size) < 257:
+    if not (size.isdecimal() and len(size) < 20 and 257 <= int(size) <= LARGEST):
         raise DataError(
             f"tokenizer '{spec}'",
-            expected="bpe:SIZE with SIZE at least 257 (256 bytes and the end-of-text)",
+            expected=f"bpe:SIZE, at least 257 (256 bytes and the end-of-text), at most {LARGEST}",
             where="build",
             write="tokenizer='bpe:4096'",
         )
     return int(size)
 
 
-def _key(files: Sequence[Path], render: Render, tokenizer: str | Tokenizer, held_out: float) -> str:
+def _key(
+    found: Sequence[Sequence[Path]], render: Render, tokenizer: str | Tokenizer, held_out: float
+) -> str:
+    ending = [tails(files) if held_out > 0 else frozenset() for files in found]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        contents = list(pool.map(_digest, files))
+        files = [
+            (kind_of(file), compression_of(file), file in ends, pool.submit(_digest, file))
+            for files, ends in zip(found, ending, strict=True)
+            for file in files
+        ]
     parts = [
         [_BUILD_VERSION, STORE_VERSION, repr(render), held_out],
         tokenizer.fingerprint if isinstance(tokenizer, Tokenizer) else tokenizer,
-        [[kind_of(file), content] for file, content in zip(files, contents, strict=True)],
+        [[*rules, content.result()] for *rules, content in files],
     ]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=10).hexdigest()
 
@@ -248,6 +288,31 @@ def _key(files: Sequence[Path], render: Render, tokenizer: str | Tokenizer, held
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _stamp(file: Path) -> _Stamp:
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+@contextmanager
+def _unchanged(stamps: Mapping[Path, _Stamp], work: Path) -> Iterator[None]:
+    """Throw away what was made of files that are no longer those of the key, and say which."""
+    try:
+        yield
+    finally:
+        changed = [str(file) for file, stamp in stamps.items() if _stamp(file) != stamp]
+        if changed:
+            shutil.rmtree(work)
+            raise DataError(
+                f"{len(changed)} of {len(stamps)} files changed while a store was made of them",
+                expected="files that stay as they are until their store is finished",
+                where=", ".join(changed[:5]) + (", ..." if len(changed) > 5 else ""),
+                write="the same again, when nothing writes to them: it reads them as they are then",
+            )
 
 
 @contextmanager

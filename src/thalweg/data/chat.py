@@ -13,7 +13,7 @@ prompt before it; of chats, only the last turn is learned.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from thalweg.data.build import Built, bpe_size, build_with
@@ -105,8 +105,8 @@ def build_preferences(
     return build_with(
         sources,
         render=_Two(
-            _rendering(known, prompt or "", chosen, None if prompt else chosen, template),
-            _rendering(known, prompt or "", rejected, None if prompt else rejected, template),
+            _half(known, prompt, chosen, template, "chosen"),
+            _half(known, prompt, rejected, template, "rejected"),
         ),
         tokenizer=known,
         held_out=held_out,
@@ -119,12 +119,21 @@ def build_preferences(
 def _rendering(
     known: Tokenizer | str, prompt: str, answer: str, messages: str | None, template: str | None
 ) -> "_Answers | _Chats":
+    if messages is None and template is not None:
+        return _Answers(prompt, answer, _checked(template or PLAIN_TEMPLATE), None)
     chats = known if isinstance(known, Tokenizer) and known.chat_template is not None else None
     if messages is not None:
         return _Chats(messages, chats)
-    if template is None and chats is not None:
-        return _Answers(prompt, answer, PLAIN_TEMPLATE, chats)
-    return _Answers(prompt, answer, _checked(template or PLAIN_TEMPLATE), None)
+    return _Answers(prompt, answer, PLAIN_TEMPLATE, chats)
+
+
+def _half(
+    known: Tokenizer | str, prompt: str | None, answer: str, template: str | None, option: str
+) -> "_Answers | _Chats":
+    """Return how one answer of two is written, with its prompt or as the end of a chat."""
+    whole = _rendering(known, prompt or "", answer, None if prompt else answer, template)
+    options = (option,) if isinstance(whole, _Chats) else ("prompt", option)
+    return replace(whole, options=options)
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,7 @@ class _Answers:
     answer: str
     template: str
     chats: Tokenizer | None
+    options: tuple[str, ...] = field(default=("prompt", "answer"), repr=False)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -170,6 +180,7 @@ class _Chats:
 
     messages: str
     chats: Tokenizer | None
+    options: tuple[str, ...] = field(default=("messages",), repr=False)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -207,7 +218,16 @@ class _Two:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.better.fields, *self.worse.fields)))
+        return tuple(self._asked)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return tuple(self._asked.values())
+
+    @property
+    def _asked(self) -> dict[str, str]:
+        halves = (self.better, self.worse)
+        return {f: o for h in halves for f, o in zip(h.fields, h.options, strict=True)}
 
     @property
     def special(self) -> bool:
@@ -256,7 +276,8 @@ def _templated(turns: Sequence[Message], chats: Tokenizer, where: str) -> list[P
     done = ""
     for number, turn in enumerate(turns):
         if turn["role"] == "assistant":
-            asked, told = chats.chat(turns[:number], ask=True), chats.chat(turns[: number + 1])
+            asked = chats.chat(turns[:number], ask=True, where=where)
+            told = chats.chat(turns[: number + 1], where=where)
             if not (asked.startswith(done) and told.startswith(asked)):
                 raise DataError(
                     "a chat template that rewrites earlier turns, so answers cannot be told apart",

@@ -1,8 +1,11 @@
 """One part of a build: records in, token files out.
 
 A record becomes a `Draft`: pieces of text, each to be learned or not, that are encoded one by one
-and joined. Long texts are cut at line ends before they are encoded, so that memory stays bounded
-and all cores have work; only if the tokenizer gives the same ids either way (`Tokenizer.splits`).
+and joined. Long texts are cut before they are encoded, so that all cores have work: at line ends
+without other white space beside them, and only if the tokenizer gives the same ids either way there
+(`Tokenizer.splits`). So that memory stays bounded, a plain file is also cut about every MiB, at
+such a line end if one is near, whatever the tokenizer: one that puts a sign before every text, as
+that of Llama 2 does, puts one behind each of these cuts.
 
 A finished part is four or six files and a marker written last. A part without a marker is built
 again; a part with one is never touched.
@@ -21,7 +24,7 @@ from typing import BinaryIO, Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from thalweg.data.files import Segment, open_bytes
-from thalweg.data.read import Record, records, text_of
+from thalweg.data.read import CUT, Record, records, text_of
 from thalweg.data.tokenizer import Tokenizer
 
 __all__ = ["SPLITS", "Draft", "Job", "Piece", "Plain", "Render", "Split", "drafts", "encode_part"]
@@ -62,6 +65,11 @@ class Render(Protocol):
         ...
 
     @property
+    def options(self) -> tuple[str, ...]:
+        """What the user names each of the fields with."""
+        ...
+
+    @property
     def special(self) -> bool:
         """Whether special tokens in the text are meant as such."""
         ...
@@ -93,6 +101,11 @@ class Plain:
     def fields(self) -> tuple[str, ...]:
         """The field of the text."""
         return (self.field,)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """It is `field` everywhere."""
+        return ("field",)
 
     @property
     def special(self) -> bool:
@@ -137,7 +150,7 @@ class Job:
 def drafts(part: Sequence[Segment], render: Render, held_out: float) -> Iterator[Draft]:
     """Yield the documents of a part; empty ones are left out."""
     for segment in part:
-        for record in records(segment, render.fields):
+        for record in records(segment, render.fields, render.options):
             key, pieces = render.pieces(record, segment)
             if any(piece.text for piece in pieces):
                 split = _split(key, segment, held_out)
@@ -230,22 +243,20 @@ def _batches(source: Iterator[Draft]) -> Iterator[list[Draft]]:
 
 
 def _cut(text: str) -> Iterator[str]:
-    """Yield the text in pieces that end with a line, of about 32,768 characters."""
+    """Yield the text in pieces of about 32,768 characters, cut at `CUT`."""
     start = 0
     while len(text) - start > 2 * _PIECE_CHARACTERS:
-        stop = start + _PIECE_CHARACTERS
-        while (stop := text.find("\n", stop) + 1) and text[stop : stop + 1].isspace():
-            pass  # a run of white space is one word to most tokenizers
-        if not stop:
+        found = CUT.search(text, start + _PIECE_CHARACTERS)
+        if found is None:
             break
-        yield text[start:stop]
-        start = stop
+        yield text[start : found.start()]
+        start = found.start()
     yield text[start:]
 
 
 def _split(key: str, segment: Segment, held_out: float) -> Split:
-    if segment.held:
-        return "held_out"
+    if segment.held is not None:
+        return "held_out" if segment.held else "train"
     if held_out <= 0:
         return "train"
     data = _head(segment.path) if segment.kind == "text" else key.encode()

@@ -1,6 +1,7 @@
 """Which files a source names, and how their content is cut into parts that can be built alone.
 
-A source is a file, a folder (searched deeply, hidden names left out), a glob pattern, a folder
+A source is a file, a folder (searched deeply, through links too; hidden names and links back to a
+folder above them are left out), a glob pattern, a folder
 written by `datasets.save_to_disk`, or `hf:owner/name` / `hf:owner/name:split` on the Hugging Face
 hub. Files are read in sorted order.
 
@@ -12,9 +13,12 @@ import glob
 import gzip
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import BinaryIO, Literal, TypeAlias, cast
 
 import pyarrow as pa
@@ -28,12 +32,15 @@ __all__ = [
     "TEXT_SUFFIXES",
     "Segment",
     "Sources",
+    "compression_of",
+    "find_each",
     "find_files",
-    "holds_tails",
     "kind_of",
     "open_bytes",
     "plan_parts",
     "skip",
+    "tails",
+    "whole_table",
 ]
 
 Sources: TypeAlias = "str | Path | Sequence[str | Path]"
@@ -59,7 +66,8 @@ _RECORDS: dict[str, Kind] = {
 }
 _STORES = (".npy", ".ds", ".bin", ".idx")
 """Names of what datatrove, dolma, Megatron and numpy write: ids, not text."""
-_FEW_FILES = 200
+_FEW_TEXTS = 200
+_NEAR = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -74,8 +82,8 @@ class Segment:
     """Byte or row group behind the last; None: to the end."""
     opens: bool = True
     """Whether a document begins here; False: a long text goes on."""
-    held: bool = False
-    """Whether the documents are held out, whatever their hash says."""
+    held: bool | None = None
+    """Whether its documents are held out; None: their hash says."""
 
 
 def find_files(sources: Sources) -> tuple[Path, ...]:
@@ -84,11 +92,15 @@ def find_files(sources: Sources) -> tuple[Path, ...]:
     Raises:
         DataError: A source that does not exist, or holds no file that can be read.
     """
+    return tuple(file for files in find_each(sources) for file in files)
+
+
+def find_each(sources: Sources) -> tuple[tuple[Path, ...], ...]:
+    """Return the files of each source, as `find_files`."""
     several = [sources] if isinstance(sources, str | Path) else list(sources)
-    found = [path for source in several for path in _files_of(source)]
-    if not found:
+    if not several:
         raise _nothing(str(sources))
-    return tuple(found)
+    return tuple(tuple(_files_of(source)) for source in several)
 
 
 def kind_of(path: Path) -> Kind:
@@ -98,8 +110,13 @@ def kind_of(path: Path) -> Kind:
         >>> kind_of(Path("web.jsonl.zst")), kind_of(Path("notes.md"))
         ('jsonl', 'text')
     """
-    plain = path.with_suffix("") if path.suffix in (".gz", ".zst") else path
+    plain = path.with_suffix("") if compression_of(path) else path
     return _RECORDS.get(plain.suffix.lower(), "text")
+
+
+def compression_of(path: Path) -> str:
+    """Return `.gz` or `.zst`, whose content is decompressed as it is read; empty for others."""
+    return path.suffix if path.suffix in (".gz", ".zst") else ""
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -112,6 +129,27 @@ def open_bytes(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
+@contextmanager
+def whole_table(file: Path) -> Iterator[None]:
+    """Say of a parquet or Arrow file that pyarrow cannot read which one it is.
+
+    Raises:
+        DataError: pyarrow found the content wrong. What the system refuses passes as it is.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataError(
+            f"{'an Arrow' if kind_of(file) == 'arrow' else 'a parquet'} file that does not read: "
+            f"{error}",
+            expected="a whole file",
+            where=str(file),
+            write="copy or write the file again",
+        ) from error
+
+
 def skip(stream: BinaryIO, count: int) -> None:
     """Move `count` bytes on from the start of a stream; also in one that cannot seek."""
     if stream.seekable():
@@ -121,29 +159,31 @@ def skip(stream: BinaryIO, count: int) -> None:
         count -= len(stream.read(min(count, 1 << 20)))
 
 
-def plan_parts(files: Sequence[Path], held_out: float = 0.0) -> list[tuple[Segment, ...]]:
+def plan_parts(found: Sequence[Sequence[Path]], held_out: float = 0.0) -> list[tuple[Segment, ...]]:
     """Return the parts of a build, in the order of the stream.
 
-    With fewer than 200 plain texts and nothing else, the end of every text is held out (marked
-    `held`); otherwise documents are held out by their hash, and nothing is marked here.
+    Args:
+        found: The files of each source. Which side a file's documents fall on depends on its own
+            source alone, so that a build of several sources divides each as a build of it does.
+        held_out: Share of each text whose end is held out (see `tails`), which is marked in
+            `held`. Other documents are held out by their hash, and are not marked here.
     """
-    tail = held_out > 0 and holds_tails(files)
     parts: list[tuple[Segment, ...]] = []
     gathered: list[Segment] = []
     weight = 0
-    for file in files:
-        for segment, size in _segments(file, held_out if tail else 0.0):
-            gathered.append(segment)
-            weight += size
-            if weight >= PART_BYTES:
-                parts.append(tuple(gathered))
-                gathered, weight = [], 0
+    for segment, size in (pair for files in found for pair in _planned(files, held_out)):
+        gathered.append(segment)
+        weight += size
+        if weight >= PART_BYTES:
+            parts.append(tuple(gathered))
+            gathered, weight = [], 0
     return [*parts, tuple(gathered)] if gathered else parts
 
 
-def holds_tails(files: Sequence[Path]) -> bool:
-    """Return whether the end of each text is held out, because there are few and only texts."""
-    return len(files) < _FEW_FILES and all(kind_of(file) == "text" for file in files)
+def tails(files: Sequence[Path]) -> frozenset[Path]:
+    """Return which files of one source hold out their end: its plain texts, if below 200."""
+    texts = frozenset(file for file in files if kind_of(file) == "text")
+    return texts if len(texts) < _FEW_TEXTS else frozenset()
 
 
 def _files_of(source: str | Path) -> list[Path]:
@@ -151,36 +191,66 @@ def _files_of(source: str | Path) -> list[Path]:
     if text.startswith("hf:"):
         name, _, split = text[3:].partition(":")
         return hub_data_files(name, split or "train")
-    path = Path(source).expanduser()
+    path = _linked(Path(source).expanduser())
     if path.is_file():
         if path.suffix in _STORES:
             raise _stored(path)
         return [path]
     if path.is_dir():
-        found = _saved_dataset(path) or [p for p in sorted(path.rglob("*")) if _readable(p, path)]
+        found = _saved_dataset(path) or sorted(_below(path, (path.resolve(),)))
         if not found:
             raise _nothing(text)
         return found
     if any(sign in text for sign in "*?["):
-        matched = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
+        matched = sorted(map(Path, glob.glob(str(path), recursive=True)))
+        matched = [found for found in map(_linked, matched) if found.is_file()]
         if not matched:
             raise _nothing(text)
         return matched
     raise _absent(path)
 
 
-def _readable(path: Path, root: Path) -> bool:
-    hidden = any(part.startswith((".", "__pycache__")) for part in path.relative_to(root).parts)
-    plain = path.with_suffix("") if path.suffix in (".gz", ".zst") else path
+def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    """Yield the files with text below a folder; `above` has the real places of it and its own."""
+    try:
+        inside = list(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"a folder that cannot be read: {error.strerror}",
+            expected="folders that can be read, all the way down",
+            where=str(folder),
+            write=f"chmod -R u+rX {quote(str(folder))}; or the folder moved away",
+        ) from error
+    for path in (_linked(p) for p in inside if not p.name.startswith((".", "__pycache__"))):
+        if not path.is_dir():
+            yield from [path] if _has_text(path) else []
+        elif (place := path.resolve()) not in above:
+            yield from _below(path, (*above, place))
+
+
+def _linked(path: Path) -> Path:
+    """Return the path, unless it is a link that leads nowhere: nobody knows what it should be."""
+    if not path.is_symlink() or path.exists():
+        return path
+    raise DataError(
+        "a link that leads nowhere",
+        expected=f"a file or folder at {os.readlink(path)}",
+        where=str(path),
+        write=f"rm {quote(str(path))}, or what it points to put back",
+    )
+
+
+def _has_text(path: Path) -> bool:
+    plain = path.with_suffix("") if compression_of(path) else path
     known = plain.suffix.lower() in TEXT_SUFFIXES or plain.suffix.lower() in _RECORDS
-    return known and not hidden and path.is_file()
+    return known and path.is_file()
 
 
 def _saved_dataset(folder: Path) -> list[Path]:
     """Return the Arrow files of a data set saved with save_to_disk, [] if it is none."""
     splits = folder / "dataset_dict.json"
     if splits.is_file():
-        names = json.loads(splits.read_text("utf-8"))["splits"]
+        names = _entries(splits, "splits")
         if "train" not in names:
             raise DataError(
                 f"a saved data set with the splits {names}",
@@ -192,8 +262,30 @@ def _saved_dataset(folder: Path) -> list[Path]:
     state = folder / "state.json"
     if not state.is_file():
         return []
-    listed = json.loads(state.read_text("utf-8")).get("_data_files", [])
-    return [folder / entry["filename"] for entry in listed]
+    files = [folder / name for name in _entries(state, "_data_files", "filename")]
+    lacking = [file.name for file in files if not file.is_file()]
+    if lacking:
+        raise DataError(
+            f"a saved data set without {', '.join(lacking[:3])}",
+            expected=f"the {len(files)} files that state.json lists",
+            where=str(folder),
+            write="the folder copied again, or saved again with save_to_disk",
+        )
+    return files
+
+
+def _entries(file: Path, key: str, *of_each: str) -> list[str]:
+    """Return the names that an index of save_to_disk lists under a key."""
+    try:
+        listed = json.loads(file.read_text("utf-8"))[key]
+        return [str(entry[of_each[0]] if of_each else entry) for entry in listed]
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"a {file.name} that cannot be used: {error!r}",
+            expected=f"JSON with {key}, as save_to_disk writes it",
+            where=str(file),
+            write="the folder copied again, or saved again with save_to_disk",
+        ) from error
 
 
 def _stored(path: Path) -> DataError:
@@ -227,17 +319,26 @@ def _absent(path: Path) -> DataError:
     )
 
 
+def _planned(files: Sequence[Path], held_out: float) -> Iterator[tuple[Segment, int]]:
+    ending = tails(files)
+    for file in files:
+        yield from _segments(file, held_out if file in ending else 0.0)
+
+
 def _segments(file: Path, tail: float) -> Iterator[tuple[Segment, int]]:
     kind = kind_of(file)
     if kind == "parquet":
         yield from _row_groups(file)
     elif kind == "arrow":
         yield Segment(file, kind), PART_BYTES
-    elif file.suffix in (".gz", ".zst"):
+    elif compression_of(file):
         yield from _compressed(file, kind, tail)
     else:
         size = file.stat().st_size
-        cut = _character_at(file, int(size * (1 - tail))) if tail else size
+        if not tail:
+            yield from _stretches(file, kind, 0, size, held=None)
+            return
+        cut = _character_at(file, int(size * (1 - tail)))
         yield from _stretches(file, kind, 0, cut, held=False)
         yield from _stretches(file, kind, cut, size, held=True)
 
@@ -249,23 +350,34 @@ def _compressed(file: Path, kind: Kind, tail: float) -> Iterator[tuple[Segment, 
     with open_bytes(file) as stream:
         size = sum(len(block) for block in iter(lambda: stream.read(1 << 20), b""))
     cut = _character_at(file, int(size * (1 - tail)))
-    yield Segment(file, kind, 0, cut), PART_BYTES
+    yield Segment(file, kind, 0, cut, held=False), PART_BYTES
     yield Segment(file, kind, cut, size, held=True), PART_BYTES
 
 
 def _stretches(
-    file: Path, kind: Kind, start: int, stop: int, *, held: bool
+    file: Path, kind: Kind, start: int, stop: int, *, held: bool | None
 ) -> Iterator[tuple[Segment, int]]:
     opens = True
     with file.open("rb") as stream:
         while start < stop:
             end = min(start + PART_BYTES, stop)
             if end < stop:
-                stream.seek(end)
-                stream.readline()
-                end = min(stream.tell(), stop)
+                end = min(_line_end(stream, end), stop)
             yield Segment(file, kind, start, end, opens or kind == "jsonl", held), end - start
             start, opens = end, False
+
+
+def _line_end(stream: BinaryIO, place: int) -> int:
+    """Return the next end of a line, if near one without other white space on either side."""
+    end = stream.seek(place)
+    while end - place < _NEAR and stream.readline():
+        end = stream.tell()
+        stream.seek(end - 2)
+        around = stream.read(3)
+        if not around[:1].isspace() and not around[2:].isspace():
+            break
+        stream.seek(end)
+    return end
 
 
 def _character_at(file: Path, place: int) -> int:
@@ -278,15 +390,8 @@ def _character_at(file: Path, place: int) -> int:
 
 
 def _row_groups(file: Path) -> Iterator[tuple[Segment, int]]:
-    try:
+    with whole_table(file):
         about = pq.ParquetFile(file).metadata
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"a parquet file that does not open: {error}",
-            expected="a whole parquet file",
-            where=str(file),
-            write="copy or write the file again",
-        ) from error
     for group in range(about.num_row_groups):
         size = about.row_group(group).total_byte_size
         yield Segment(file, "parquet", group, group + 1), size

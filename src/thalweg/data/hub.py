@@ -50,8 +50,11 @@ def hub_data_files(name: str, split: str) -> list[Path]:
     """Return the Arrow files of one split of a data set on the hub, downloaded if need be.
 
     Raises:
-        DataError: `datasets` is not installed, no such data set or split, or no network.
+        DataError: `datasets` is not installed, no such data set or split, a slice of one, or no
+            network.
     """
+    if "[" in split:
+        raise _sliced(name, split)
     try:
         import datasets
     except ImportError as error:
@@ -80,6 +83,17 @@ def hub_data_files(name: str, split: str) -> list[Path]:
             write="hf:owner/name:split, or the path of a folder saved with save_to_disk",
         ) from error
     return [Path(file["filename"]) for file in found.cache_files]
+
+
+def _sliced(name: str, split: str) -> DataError:
+    whole = split.partition("[")[0]
+    return DataError(
+        f"a slice of a data set: 'hf:{name}:{split}'",
+        expected="whole splits: their files are read, and a slice has none of its own",
+        where="this source",
+        write=f"hf:{name}:{whole}; or in Python datasets.load_dataset('{name}', split='{split}')"
+        ".save_to_disk('part'), and then the folder 'part'",
+    )
 
 
 def _because(error: Exception) -> str:

@@ -4,7 +4,9 @@ Nothing is repaired. A byte that is not UTF-8, a line that is not JSON, a record
 field: each stops with the file and the byte or line.
 """
 
+import codecs
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -13,12 +15,27 @@ from typing import BinaryIO, NamedTuple, NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thalweg.data.files import Segment, Sources, find_files, open_bytes, plan_parts, skip
+from thalweg.data.files import (
+    Segment,
+    Sources,
+    compression_of,
+    find_each,
+    open_bytes,
+    plan_parts,
+    skip,
+    whole_table,
+)
 from thalweg.errors import DataError, did_you_mean
 
-__all__ = ["Document", "Record", "documents", "locate", "records", "text_of"]
+__all__ = ["CUT", "Document", "Record", "documents", "locate", "records", "text_of"]
+
+CUT = re.compile(r"(?<=\S\n)(?=\S)")
+"""Behind a line end that has no other white space on either side: runs of white space are words to
+most tokenizers, and read otherwise when they are cut, or when a text ends with them."""
 
 _BLOCK = 1 << 20
+_NEAR = 1 << 16
+_LONGEST = 1 << 21  # characters that are kept to find a better place for a cut
 _MARK = b"\xef\xbb\xbf"  # a byte order mark, which some editors put before UTF-8
 
 
@@ -39,6 +56,11 @@ class Record(NamedTuple):
     """False: the text goes on from the record before."""
 
 
+class _Asked(NamedTuple):
+    field: str
+    option: str
+
+
 def documents(sources: Sources, field: str = "text") -> Iterator[Document]:
     """Yield every document of the sources, in order, holding about 1 MiB at a time.
 
@@ -51,7 +73,7 @@ def documents(sources: Sources, field: str = "text") -> Iterator[Document]:
     """
     pieces: list[str] = []
     where = ""
-    for segment in (segment for part in plan_parts(find_files(sources)) for segment in part):
+    for segment in (segment for part in plan_parts(find_each(sources)) for segment in part):
         for record in records(segment, (field,)):
             if record.opens and pieces:
                 yield Document("".join(pieces), where)
@@ -63,12 +85,16 @@ def documents(sources: Sources, field: str = "text") -> Iterator[Document]:
         yield Document("".join(pieces), where)
 
 
-def records(segment: Segment, fields: Sequence[str]) -> Iterator[Record]:
-    """Yield the records of a segment; of plain text, pieces of about 1 MiB that end with a line.
+def records(
+    segment: Segment, fields: Sequence[str], options: Sequence[str] = ()
+) -> Iterator[Record]:
+    """Yield the records of a segment; of plain text, pieces of about 1 MiB cut at `CUT`.
 
     Args:
         segment: See `thalweg.data.files.plan_parts`.
         fields: Names of the values wanted. Plain text has one value and no name.
+        options: What each field is called where it is asked for, for what an error says to write;
+            `field` if not given.
 
     Raises:
         DataError: A record without one of the fields, or bytes that cannot be read.
@@ -76,8 +102,8 @@ def records(segment: Segment, fields: Sequence[str]) -> Iterator[Record]:
     if segment.kind == "text":
         return _text(segment)
     if segment.kind == "jsonl":
-        return _json_lines(segment, fields)
-    return _tables(segment, fields)
+        return _json_lines(segment, _asked(fields, options))
+    return _tables(segment, _asked(fields, options))
 
 
 def text_of(record: Record, segment: Segment, field: str, value: int = 0) -> str:
@@ -121,6 +147,11 @@ def _before(segment: Segment) -> int:
     return 0
 
 
+def _asked(fields: Sequence[str], options: Sequence[str]) -> list[_Asked]:
+    named = options or ("field",) * len(fields)
+    return [_Asked(*pair) for pair in zip(fields, named, strict=True)]
+
+
 def _encodes(text: str) -> bool:
     try:
         text.encode()
@@ -130,24 +161,29 @@ def _encodes(text: str) -> bool:
 
 
 def _text(segment: Segment) -> Iterator[Record]:
-    opens = segment.opens
-    for number, (offset, block) in enumerate(_blocks(segment)):
+    number, rest = 0, ""
+    for offset, block in _blocks(segment):
         try:
-            text = block.decode("utf-8")
+            rest += block.decode("utf-8")
         except UnicodeDecodeError as error:
             _undecodable(segment, error, offset)
-        yield Record(number, (text,), opens)
-        opens = False
+        places = [found.start() for found in CUT.finditer(rest, max(0, len(rest) - _NEAR))]
+        stop = places[-1] if places else len(rest) * (len(rest) > _LONGEST)
+        if stop:
+            yield Record(number, (rest[:stop],), segment.opens and number == 0)
+            number, rest = number + 1, rest[stop:]
+    if rest:
+        yield Record(number, (rest,), segment.opens and number == 0)
 
 
-def _json_lines(segment: Segment, fields: Sequence[str]) -> Iterator[Record]:
+def _json_lines(segment: Segment, asked: Sequence[_Asked]) -> Iterator[Record]:
     number = 0
     for offset, block in _blocks(segment):
         at = offset
         for line in block.split(b"\n")[: None if not block.endswith(b"\n") else -1]:
             if line.strip():
                 value = _parsed(line, segment, number, at)
-                yield Record(number, _picked(value, fields, segment, number), opens=True)
+                yield Record(number, _picked(value, asked, segment, number), opens=True)
             number += 1
             at += len(line) + 1
 
@@ -157,7 +193,7 @@ def _parsed(line: bytes, segment: Segment, number: int, offset: int) -> object:
         return json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         _undecodable(segment, error, offset)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"a line that is not JSON: {error}: {line[:60].decode(errors='replace')}",
             expected='one JSON object a line, such as {"text": "..."}',
@@ -167,7 +203,7 @@ def _parsed(line: bytes, segment: Segment, number: int, offset: int) -> object:
 
 
 def _picked(
-    value: object, fields: Sequence[str], segment: Segment, number: int
+    value: object, asked: Sequence[_Asked], segment: Segment, number: int
 ) -> tuple[object, ...]:
     if not isinstance(value, Mapping):
         raise DataError(
@@ -176,53 +212,76 @@ def _picked(
             where=locate(segment, number),
             write='{"text": "..."}',
         )
-    for field in fields:
+    for field, option in asked:
         if field not in value:
-            _lacking(field, [str(key) for key in value], locate(segment, number))
-    return tuple(value[field] for field in fields)
+            _lacking(field, option, [str(key) for key in value], locate(segment, number))
+    return tuple(value[field] for field, _ in asked)
 
 
-def _tables(segment: Segment, fields: Sequence[str]) -> Iterator[Record]:
-    try:
-        number = 0
-        for batch in _batches(segment, fields):
-            for values in zip(*(batch.column(f).to_pylist() for f in fields), strict=True):
+def _tables(segment: Segment, asked: Sequence[_Asked]) -> Iterator[Record]:
+    number = 0
+    with whole_table(segment.path):
+        for batch in _batches(segment, asked):
+            columns = (_values(batch, field, segment, number) for field, _ in asked)
+            for values in zip(*columns, strict=True):
                 yield Record(number, values, opens=True)
                 number += 1
-    except pa.ArrowInvalid as error:
+
+
+def _values(batch: pa.RecordBatch, field: str, segment: Segment, first: int) -> list[object]:
+    column = batch.column(field)
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        for row, one in enumerate(column):
+            _check_decodes(one, field, locate(segment, first + row))
+        raise
+
+
+def _check_decodes(one: pa.Scalar, field: str, where: str) -> None:
+    try:
+        one.as_py()
+    except UnicodeDecodeError as error:
         raise DataError(
-            f"a {segment.kind} file that does not read: {error}",
-            expected="a whole file",
-            where=str(segment.path),
-            write="copy or write the file again",
+            f"field '{field}' is not UTF-8: {error}",
+            expected="text in UTF-8",
+            where=where,
+            write="the table written again from text that was decoded, or without this row",
         ) from error
 
 
-def _batches(segment: Segment, fields: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _batches(segment: Segment, asked: Sequence[_Asked]) -> Iterator[pa.RecordBatch]:
     if segment.kind == "parquet":
         file = pq.ParquetFile(segment.path)
-        _check_columns(file.schema_arrow.names, fields, segment)
+        _check_columns(file.schema_arrow.names, asked, segment)
         groups = list(range(segment.start, segment.stop or file.metadata.num_row_groups))
-        yield from file.iter_batches(1024, row_groups=groups, columns=list(fields))
+        yield from file.iter_batches(1024, row_groups=groups, columns=[field for field, _ in asked])
         return
     with pa.memory_map(str(segment.path)) as source:
         reader = pa.ipc.open_stream(source)
-        _check_columns(reader.schema.names, fields, segment)
+        _check_columns(reader.schema.names, asked, segment)
         yield from reader
 
 
-def _check_columns(known: Sequence[str], fields: Sequence[str], segment: Segment) -> None:
-    for field in fields:
+def _check_columns(known: Sequence[str], asked: Sequence[_Asked], segment: Segment) -> None:
+    for field, option in asked:
         if field not in known:
-            _lacking(field, known, str(segment.path))
+            _lacking(field, option, known, str(segment.path))
+        if known.count(field) > 1:
+            raise DataError(
+                f"{known.count(field)} columns of the name '{field}'",
+                expected="one column of each name",
+                where=str(segment.path),
+                write="the table with another name for the column that is not meant",
+            )
 
 
-def _lacking(field: str, known: Sequence[str], where: str) -> NoReturn:
+def _lacking(field: str, option: str, known: Sequence[str], where: str) -> NoReturn:
     raise DataError(
         f"a record without the field '{field}'; it has: {', '.join(sorted(known)) or 'nothing'}",
         expected=f"a field '{field}' in every record",
         where=where,
-        write=f"--field NAME (in Python field='NAME'): {did_you_mean(field, known)}"
+        write=f"--{option} NAME (in Python {option}='NAME'): {did_you_mean(field, known)}"
         if known
         else "a record with text",
     )
@@ -230,11 +289,13 @@ def _lacking(field: str, known: Sequence[str], where: str) -> NoReturn:
 
 def _undecodable(segment: Segment, error: UnicodeDecodeError, offset: int) -> NoReturn:
     place = offset + error.start
+    wide = offset == 0 and error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    code = "utf-16" if wide else "latin1"
     raise DataError(
         f"a file that is not UTF-8: byte 0x{error.object[error.start]:02x} at byte {place}",
         expected="text in UTF-8",
         where=f"{segment.path}, byte {place}",
-        write="leave the file out, or convert it: iconv -f latin1 -t utf-8",
+        write=f"leave the file out, or convert it: iconv -f {code} -t utf-8",
     ) from error
 
 
@@ -244,7 +305,7 @@ def _blocks(segment: Segment) -> Iterator[tuple[int, bytes]]:
         with open_bytes(segment.path) as stream:
             yield from _cut(stream, segment)
     except (EOFError, zlib.error, OSError) as error:
-        if segment.path.suffix not in (".gz", ".zst"):
+        if not compression_of(segment.path):
             raise
         raise DataError(
             f"a compressed file that is damaged: {error}",

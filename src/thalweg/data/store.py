@@ -19,6 +19,7 @@ file, not every byte: they can be terabytes.
 import hashlib
 import json
 import os
+import shlex
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from pyarrow import csv
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer
 from thalweg.errors import DataError, did_you_mean
 
-__all__ = ["STORE_VERSION", "Store", "open_store", "opened"]
+__all__ = ["STORE_VERSION", "Store", "anew", "open_store", "opened"]
 
 STORE_VERSION = 1
 """Version of the layout above."""
@@ -44,7 +45,6 @@ of larger ones, the sizes of the files."""
 
 _LATEST: dict[str, "Store"] = {}
 
-_DAMAGED = "build(...) again from the text: this store is damaged"
 _COPY = "copy both files again: one is cut off, or they do not belong together"
 _WIDTHS = {2: "<u2", 4: "<u4", 8: "<u8"}
 """Bytes of a token -> its type, where the layout does not say it."""
@@ -145,6 +145,16 @@ def open_store(path: str | Path) -> Store:
     return store
 
 
+def anew(folder: Path) -> str:
+    """Return what to do about a damaged store: what lies under its key, a build takes for whole."""
+    place = folder.absolute()
+    under_key = place.parent.parent.name == "stores"
+    damaged = shlex.quote(str(place.parent if under_key else place))
+    return (
+        f"rm -r {damaged}, which is damaged; then build(...), or the command with the text, again"
+    )
+
+
 def opened(path: str) -> Store:
     """Return the store that `open_store` gave last; what has changed on disk since is not asked.
 
@@ -195,7 +205,7 @@ def _open_own(folder: Path) -> Store:
             f"a store.json that is not JSON: {error}",
             expected="the index that build(...) writes",
             where=str(folder / "store.json"),
-            write=_DAMAGED,
+            write=anew(folder),
         ) from error
     if index.get("version") != STORE_VERSION:
         raise DataError(
@@ -239,7 +249,7 @@ def _check_bytes(
             f"a store whose bytes have the digest {digest.hexdigest()}",
             expected=f"{index['fingerprint']}, as when it was built",
             where=str(folder),
-            write=_DAMAGED,
+            write=anew(folder),
         )
 
 
@@ -248,7 +258,7 @@ def _mapped(
     dtype: np.dtype[np.generic],
     count: int,
     offset: int = 0,
-    write: str = _DAMAGED,
+    write: str = "",
 ) -> np.ndarray:
     size = file.stat().st_size if file.is_file() else -1
     if size < offset + count * dtype.itemsize or (offset == 0 and size != count * dtype.itemsize):
@@ -256,7 +266,7 @@ def _mapped(
             f"{file.name} has {size} bytes" if size >= 0 else f"no {file.name}",
             expected=f"{offset + count * dtype.itemsize} bytes ({count} of {dtype})",
             where=str(file),
-            write=write,
+            write=write or anew(file.parent),
         )
     if count == 0:
         return np.zeros(0, dtype)

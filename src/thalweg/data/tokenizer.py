@@ -24,14 +24,26 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from thalweg.errors import DataError, did_you_mean
 
-__all__ = ["END", "Message", "Tokenizer", "byte_tokenizer", "load_tokenizer", "train_bpe"]
+__all__ = [
+    "END",
+    "LARGEST",
+    "Message",
+    "Tokenizer",
+    "byte_tokenizer",
+    "load_tokenizer",
+    "train_bpe",
+]
 
 END = "<|endoftext|>"
 """The end-of-text of the tokenizers made here."""
 
+LARGEST = 1 << 20
+"""Most ids of a BPE trained here: its trainer takes room for all of them at once."""
+
 Message: TypeAlias = Mapping[str, str]
 """One turn of a chat: `role` and `content`."""
 
+_FIRST, _SECOND = ("one two\n", "f(x);\n", "12.\n"), ("three", "/path", "(4)", "\u4e00")
 _KNOWN_ENDS = (END, "</s>", "<|end_of_text|>", "<|im_end|>", "<eos>", "<|eos|>", "[SEP]")
 
 
@@ -59,15 +71,22 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """32 hex digits over the vocabulary, its rules, the end-of-text and the chat template."""
-        parts = [self.raw.to_str(), self.end_id, self.chat_template]
+        """32 hex digits over the vocabulary, its rules, the end-of-text and how chats are rendered.
+
+        That is the chat template and, where there is one, the tokens it can name.
+        """
+        template = self.config.get("chat_template")
+        parts = [self.raw.to_str(), self.end_id, template, *([self._named] if template else [])]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
     @property
     def chat_template(self) -> str | None:
-        """Jinja template that turns messages into text, if the tokenizer has one."""
-        template = self.config.get("chat_template")
-        return template if isinstance(template, str) else None
+        """Jinja template that turns messages into text, if there is one; of several, the default.
+
+        Raises:
+            DataError: Several templates, and none of the name `default`.
+        """
+        return _template_of(self.config.get("chat_template"))
 
     @cached_property
     def is_bytes(self) -> bool:
@@ -76,9 +95,9 @@ class Tokenizer:
 
     @cached_property
     def splits(self) -> bool:
-        """Whether a text may be encoded line by line: no prefix or normalizer is added to each."""
-        both = self.encode("one two\nthree four")
-        return both == self.encode("one two\n") + self.encode("three four")
+        """Whether a few texts have the same ids line by line: nothing is put before each."""
+        lines = [(first, second) for first in _FIRST for second in _SECOND]
+        return all(self.encode(a + b) == self.encode(a) + self.encode(b) for a, b in lines)
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Return the ids of a text, without end-of-text.
@@ -111,16 +130,19 @@ class Tokenizer:
         """
         return str(self.raw.decode([int(i) for i in ids], skip_special_tokens=not special))
 
-    def chat(self, messages: Sequence[Message], *, ask: bool = False) -> str:
+    def chat(self, messages: Sequence[Message], *, ask: bool = False, where: str = "a chat") -> str:
         """Return the chat as the tokenizer's template renders it.
 
         Args:
             messages: Turns with `role` and `content`.
             ask: End with the opening of an assistant's turn.
+            where: What an error names: the file and line of the chat, say.
 
         Raises:
-            DataError: The tokenizer has no chat template.
+            DataError: The tokenizer has no chat template, or one that does not render this chat.
         """
+        from jinja2 import TemplateError
+
         if self.chat_template is None:
             raise DataError(
                 "a chat for a tokenizer without a chat template",
@@ -128,11 +150,19 @@ class Tokenizer:
                 where=f"tokenizer {self.fingerprint}",
                 write="the tokenizer of an instruction-tuned model, or prompt and answer fields",
             )
-        return str(
-            self._renderer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=ask
+        turns = [dict(message) for message in messages]
+        try:
+            return str(
+                self._renderer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask)
             )
-        )
+        except (TemplateError, TypeError, ValueError, LookupError) as error:
+            raise DataError(
+                f"a chat template that does not render this chat: {type(error).__name__}: {error}",
+                expected="text; roles of the turns: " + ", ".join(turn["role"] for turn in turns),
+                where=where,
+                write="chats as the template wants them, or another chat_template for the "
+                "tokenizer (tokenizer_config.json or chat_template.jinja)",
+            ) from error
 
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json` into an existing folder."""
@@ -153,17 +183,22 @@ class Tokenizer:
     def _with_special(self) -> tokenizers.Tokenizer:
         return _copy(self.raw, special=True)
 
+    @property
+    def _named(self) -> dict[str, str]:
+        """Return the tokens that a chat template can name."""
+        named = {
+            name: text
+            for name in ("bos_token", "pad_token", "unk_token")
+            if (text := _token_text(self.config.get(name))) is not None
+        }
+        return {**named, "eos_token": str(self.raw.id_to_token(self.end_id))}
+
     @cached_property
     def _renderer(self) -> "_Renderer":
         from transformers import PreTrainedTokenizerFast
 
-        named = {
-            name: text
-            for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-            if (text := _token_text(self.config.get(name))) is not None
-        }
         renderer: _Renderer = PreTrainedTokenizerFast(
-            tokenizer_object=self._with_special, chat_template=self.chat_template, **named
+            tokenizer_object=self._with_special, chat_template=self.chat_template, **self._named
         )
         return renderer
 
@@ -180,16 +215,16 @@ def train_bpe(texts: Iterable[str], size: int) -> Tokenizer:
 
     Args:
         texts: The corpus, or a fair sample of it.
-        size: Ids in all, with the 256 bytes and the end-of-text; at least 257. A small corpus may
-            have fewer pairs to merge, and then gets fewer ids.
+        size: Ids in all, with the 256 bytes and the end-of-text; 257 to 1,048,576. A small
+            corpus may have fewer pairs to merge, and then gets fewer ids.
 
     Raises:
-        DataError: `size` is below 257.
+        DataError: `size` is out of range.
     """
-    if size < 257:
+    if not 257 <= size <= LARGEST:
         raise DataError(
             f"a BPE of {size} ids",
-            expected="at least 257: 256 bytes and the end-of-text",
+            expected=f"at least 257 (256 bytes and the end-of-text), at most {LARGEST}",
             where=f"tokenizer='bpe:{size}'",
             write="bpe:4096, or bytes",
         )
@@ -281,12 +316,48 @@ def _from_json(path: Path) -> Tokenizer:
             where=str(file),
             write="a folder saved with save_pretrained",
         ) from error
-    config_file = file.parent / "tokenizer_config.json"
-    config = json.loads(config_file.read_text("utf-8")) if config_file.is_file() else {}
+    config = _config(file.parent / "tokenizer_config.json")
     template = file.parent / "chat_template.jinja"
     if template.is_file():
         config["chat_template"] = template.read_text("utf-8")
     return _checked(raw, config)
+
+
+def _config(file: Path) -> dict[str, object]:
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_text("utf-8"))
+        given = f"a config that holds {type(config).__name__}"
+    except ValueError as error:
+        config, given = None, f"a config that is not JSON: {error}"
+    if isinstance(config, dict):
+        return config
+    raise DataError(
+        given,
+        expected='a JSON object, such as {"eos_token": "</s>"}',
+        where=str(file),
+        write="the file copied again, or written with save_pretrained",
+    )
+
+
+def _template_of(given: object) -> str | None:
+    """Return the chat template of a config: a text, or the default of several with names."""
+    if given is None or isinstance(given, str):
+        return given
+    several: Mapping[object, object] = given if isinstance(given, Mapping) else {}
+    if isinstance(given, list):
+        named = (entry for entry in given if isinstance(entry, Mapping))
+        several = {entry.get("name"): entry.get("template") for entry in named}
+    default = several.get("default")
+    if isinstance(default, str):
+        return default
+    raise DataError(
+        f"several chat templates: {', '.join(map(str, several)) or type(given).__name__}",
+        expected="one of the name default, or a single template",
+        where="chat_template in tokenizer_config.json",
+        write='"name": "default" for the one to use; or the template alone: "chat_template": "..."',
+    )
 
 
 def _checked(raw: tokenizers.Tokenizer, config: Mapping[str, object]) -> Tokenizer:

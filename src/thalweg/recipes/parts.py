@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Literal
 
@@ -55,7 +56,8 @@ def named_files(data: Sequence[str], *, each_file: bool) -> dict[str, list[str]]
     """Return the files of each source: `name=path`, or a path whose last part is the name.
 
     Args:
-        data: Files, folders, patterns, `hf:owner/name`; with or without `name=`.
+        data: Files, folders, patterns, `hf:owner/name`; with or without `name=`. What names
+            something on disk as it stands is a path, whatever signs it has.
         each_file: Whether every file that a pattern or folder finds is a source of its own.
 
     Raises:
@@ -64,7 +66,7 @@ def named_files(data: Sequence[str], *, each_file: bool) -> dict[str, list[str]]
     """
     found: dict[str, list[str]] = {}
     for item in data:
-        name, sign, path = item.partition("=")
+        name, sign, path = ("", "", "") if _is_path(item) else item.partition("=")
         given = path if sign else item
         if not given or (sign and not name) or "." in name * bool(sign):
             raise RecipeError(
@@ -74,7 +76,7 @@ def named_files(data: Sequence[str], *, each_file: bool) -> dict[str, list[str]]
                 write=f"--data {name.replace('.', '-') or 'web'}={path or 'corpus/web.txt'}",
             )
         if each_file and not given.startswith("hf:"):
-            rows = [(file.name.split(".")[0], str(file)) for file in find_files(given)]
+            rows = [(_stem(file.name), str(file)) for file in find_files(given)]
         else:
             rows = [(name if sign else _stem(item), given)]
         for key, file in rows:
@@ -277,9 +279,16 @@ def length_of(steps: int | None, tokens: float | None, default: Span) -> int | S
 
 
 def _stem(path: str) -> str:
-    """Return a short name for a path or pattern: its last part without wildcards and suffixes."""
+    """Return a short name for a path or pattern: its last part without wildcards and suffixes.
+
+    Of `lang=en` that is `en`: in weights, an equals sign ends a name.
+    """
     parts = [p for p in Path(path.removeprefix("hf:")).parts if "*" not in p and "?" not in p]
-    return (parts[-1].split(".")[0] if parts else "") or "text"
+    return (parts[-1].split(".")[0].rpartition("=")[2] if parts else "") or "text"
+
+
+def _is_path(item: str) -> bool:
+    return Path(item).expanduser().exists() or bool(glob(item, recursive=True))
 
 
 def _start(weights: str, sizes: dict[str, float], budget: float) -> dict[str, float]:
@@ -307,8 +316,17 @@ def _start(weights: str, sizes: dict[str, float], budget: float) -> dict[str, fl
 
 def _weights(text: str, names: tuple[str, ...], option: str) -> dict[str, float]:
     values = dict.fromkeys(names, 0.0)
-    for item in text.split(","):
+    items = text.split(",")
+    for place, item in enumerate(items):
         name, _, number = item.partition("=")
+        twice = [i for i in items[:place] if i.partition("=")[0].strip() == name.strip()]
+        if twice:
+            raise RecipeError(
+                f"two weights for '{name.strip()}': {twice[0]} and {item}",
+                expected="one weight a source",
+                where=option,
+                write=f"{option} " + ",".join(i for i in items if i not in twice),
+            )
         if name.strip() not in values:
             raise RecipeError(
                 f"weight for '{name.strip()}'",

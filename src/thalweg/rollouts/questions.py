@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from thalweg.core.protocols import Grade, Problem
-from thalweg.data.files import find_files, plan_parts
+from thalweg.data.files import find_each, plan_parts
 from thalweg.data.read import records, text_of
 from thalweg.errors import DataError
 
@@ -60,9 +60,9 @@ def _rows(questions: Questions) -> tuple[tuple[str, str], ...]:
             text_of(record, segment, questions.prompt, 0),
             text_of(record, segment, questions.answer, 1),
         )
-        for part in plan_parts(find_files(questions.path))
+        for part in plan_parts(find_each(questions.path))
         for segment in part
-        for record in records(segment, fields)
+        for record in records(segment, fields, ("prompt", "answer"))
     )
     if not rows:
         raise DataError(
