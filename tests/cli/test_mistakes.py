@@ -195,3 +195,22 @@ def test_text_that_is_gone_is_told_by_its_place_and_how_it_comes_back(refuse, sh
         err = refuse(*words)
         assert "comes to the same place" in err
         assert "huggingface" not in err
+
+
+def test_a_run_from_a_run_names_the_export_that_is_gone_and_how_it_comes_back(
+    refuse, shell, base, monkeypatch
+):
+    code, _, err = shell(
+        "train", "continue_pretrain", "--model", base, "--data", "b.txt", "--length", "16", "--batch", "4", "--quiet",
+        "--steps", "2", "--run", "child",
+    )  # fmt: skip
+    assert code == 0, err
+    (shell.folder / "away").mkdir()
+    monkeypatch.chdir(shell.folder / "away")
+    assert shell("sample", "child", "--tokens", "4")[0] == 0, "whatever folder it is called from"
+    export = shell.folder / "runs" / base / "export"
+    rmtree(export)
+    for words in (("sample", "child"), ("resume", "child"), ("branch", "child", "clip=0.5")):
+        assert f"write:    thalweg export base {export}" in refuse(*words)
+    assert shell("export", base, str(export))[0] == 0
+    assert shell("sample", "child", "--tokens", "4")[0] == 0
