@@ -10,6 +10,7 @@ from typing import NamedTuple
 from thalweg.core.batch import targets_of
 from thalweg.core.checkpoint import (
     checkpoints,
+    damage_of,
     fill_learners,
     newest_whole,
     read_state,
@@ -21,7 +22,7 @@ from thalweg.core.names import called, finder
 from thalweg.core.protocols import Context, Foreseen, ModelSpec, Source
 from thalweg.core.recipe import Recipe, origin
 from thalweg.core.replay import batch_at
-from thalweg.core.session import build_learners, open_run
+from thalweg.core.session import build_learners, check_recipe, open_run
 from thalweg.core.state import RunState
 from thalweg.core.time import Time
 from thalweg.core.tree import flatten
@@ -61,7 +62,7 @@ def open_learner(
         step: Only checkpoints of at most this step.
 
     Raises:
-        StateError: No such model, or no whole checkpoint.
+        StateError: No such model, no whole checkpoint, or a recipe.json that was changed.
     """
     recipe, file = open_run(run)
     path = newest_whole(run, lambda text: None, step)
@@ -79,7 +80,9 @@ def open_learner(
             where=str(run),
             write=did_you_mean(model, recipe.models),
         )
-    learners = build_learners(recipe, World(), RunState.from_json(read_state(path)["state"]))
+    saved = read_state(path)
+    check_recipe(saved, run)
+    learners = build_learners(recipe, World(), RunState.from_json(saved["state"]))
     fill_learners(path, learners, World(), finder(file))
     return recipe, learners[model]
 
@@ -219,6 +222,8 @@ def _prompt_to_try(folder: Path) -> str:
 def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str:
     """Return what a step of a run saw: source, row number and text of each row."""
     recipe, file = open_run(run)
+    for path in [path for path in checkpoints(run) if not damage_of(path)][-1:]:
+        check_recipe(read_state(path), run)
     batch, names = batch_at(run, recipe, step, finder(file))
     folder = tokenizer_folder(recipe)
     tokenizer = load_tokenizer(folder) if folder is not None else None

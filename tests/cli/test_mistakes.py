@@ -1,5 +1,6 @@
 """Slips of the hand: each is told where it stands and what to write, and leaves nothing behind."""
 
+import json
 from importlib.util import find_spec
 from shutil import copytree, rmtree
 
@@ -214,3 +215,17 @@ def test_a_run_from_a_run_names_the_export_that_is_gone_and_how_it_comes_back(
         assert f"write:    thalweg export base {export}" in refuse(*words)
     assert shell("export", base, str(export))[0] == 0
     assert shell("sample", "child", "--tokens", "4")[0] == 0
+
+
+def test_a_record_that_was_edited_is_refused_by_every_verb_that_reads_weights(refuse, shell, base):
+    file = shell.folder / "runs" / base / "recipe.json"
+    whole = file.read_text()
+    about = json.loads(whole)
+    about["tree"]["seed"] = 7
+    file.write_text(json.dumps(about))
+    verbs = ("resume", "sample", "evaluate", "export out", "branch clip=0.5", "data --step 1")
+    for verb, *words in (line.split() for line in verbs):
+        err = refuse(verb, base, *words)
+        assert "error: seed = 7\n  expected: 0, as when the checkpoint was written" in err
+    file.write_text(whole)
+    assert shell("sample", base, "--tokens", "4")[0] == 0

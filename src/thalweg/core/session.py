@@ -36,7 +36,7 @@ from thalweg.core.tree import differences, read_record, record
 from thalweg.core.world import World, open_world
 from thalweg.errors import Diverged, StateError
 
-__all__ = ["Origin", "Session", "build_learners", "open_run", "resume", "train"]
+__all__ = ["Origin", "Session", "build_learners", "check_recipe", "open_run", "resume", "train"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def resume(folder: Path, session: Session = Session()) -> RunState:
         path = world.from_main(lambda: newest_whole(folder, session.warn))
         saved = read_state(path) if path is not None else {}
         if saved:
-            _same_recipe(saved["recipe"], json.loads((folder / "recipe.json").read_text()), folder)
+            check_recipe(saved, folder)
         state = RunState.from_json(saved["state"]) if saved else RunState()
         learners = build_learners(recipe, world, state)
         if path is not None:
@@ -141,6 +141,29 @@ def open_run(folder: Path) -> tuple[Recipe, Path | None]:
         ) from error
     recipe: Recipe = read_record(tree, finder(known))
     return recipe, known
+
+
+def check_recipe(saved: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a run whose recipe.json is not what its checkpoint was written with.
+
+    Args:
+        saved: The state.json of a checkpoint.
+        folder: The run.
+
+    Raises:
+        StateError: They differ; the first place is named.
+    """
+    changed = differences(saved["recipe"], json.loads((folder / "recipe.json").read_text())["tree"])
+    if changed:
+        path, was, is_now = changed[0]
+        more = f" (and {len(changed) - 1} more places)" if len(changed) > 1 else ""
+        raise StateError(
+            f"{path} = {is_now!r}{more}",
+            expected=f"{was!r}, as when the checkpoint was written",
+            where=str(folder / "recipe.json"),
+            write="put it back; then, for a run with something changed: "
+            f"thalweg branch {called(folder)} PATH=VALUE",
+        )
 
 
 def build_learners(
@@ -250,16 +273,3 @@ def _elsewhere(about: Mapping[str, Any], world: World) -> str:
     """Return how the machine differs from the one that the run began on; nothing if it does not."""
     was, now = about.get("versions", {}), versions(world)
     return ", ".join(f"{n} {was[n]} -> {now[n]}" for n in now if was.get(n, now[n]) != now[n])
-
-
-def _same_recipe(saved: Any, now: Mapping[str, Any], folder: Path) -> None:
-    changed = differences(saved, now["tree"])
-    if changed:
-        path, was, is_now = changed[0]
-        more = f" (and {len(changed) - 1} more places)" if len(changed) > 1 else ""
-        raise StateError(
-            f"{path} = {is_now!r}{more}",
-            expected=f"{was!r}, as when the checkpoint was written",
-            where=str(folder / "recipe.json"),
-            write=f"put it back, or change a branch: thalweg branch {called(folder)} PATH=VALUE",
-        )
