@@ -13,6 +13,7 @@ from thalweg.core.checkpoint import (
     damage_of,
     fill_learners,
     newest_whole,
+    no_checkpoint,
     read_state,
     step_of,
 )
@@ -67,12 +68,7 @@ def open_learner(
     recipe, file = open_run(run)
     path = newest_whole(run, lambda text: None, step)
     if path is None:
-        raise StateError(
-            f"run '{run.name}' without a checkpoint",
-            expected="weights to open",
-            where=str(run / "checkpoints"),
-            write=f"thalweg resume {called(run)}",
-        )
+        raise no_checkpoint(run)
     if model not in recipe.models:
         raise StateError(
             f"model '{model}' of run '{run.name}'",

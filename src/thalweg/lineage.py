@@ -8,12 +8,12 @@ from typing import Literal
 
 from thalweg.branches import Fork, decayed, extended, rated
 from thalweg.branches import branch as forked
-from thalweg.core.checkpoint import checkpoints, step_of
+from thalweg.core.checkpoint import checkpoints, no_checkpoint, step_of
 from thalweg.core.dials import phase_length
 from thalweg.core.names import called
 from thalweg.core.session import open_run
 from thalweg.core.world import open_world
-from thalweg.errors import RecipeError, StateError
+from thalweg.errors import RecipeError
 from thalweg.grafts import as_it_went, graft
 from thalweg.launch import new_run, parse_override
 from thalweg.schedules import OneMinusSqrt
@@ -141,10 +141,5 @@ def _check_count(option: str, value: float, least: int = 1) -> None:
 def _last_step(run: Path) -> int:
     known = checkpoints(run)
     if not known:
-        raise StateError(
-            f"run '{run.name}' without a checkpoint",
-            expected="a checkpoint to leave it from",
-            where=str(run / "checkpoints"),
-            write=f"thalweg resume {called(run)}",
-        )
+        raise no_checkpoint(run)
     return step_of(known[-1])

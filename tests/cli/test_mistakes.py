@@ -186,6 +186,9 @@ def test_a_run_without_a_whole_checkpoint_says_so(refuse, shell, base):
     assert "a backup" in refuse("branch", base, "--at", "3", "--decay", "2")
     assert "all damaged" in refuse("sample", base)
     rmtree(run / "checkpoints")
+    for words in (("branch", base, "--decay", "2"), ("sample", base), ("resume", base)):
+        assert "train again under another --run name" in refuse(*words)
+    (run / "history.jsonl").write_text("")
     assert "thalweg resume base" in refuse("branch", base, "--decay", "2")
     assert "thalweg resume base" in refuse("sample", base)
 

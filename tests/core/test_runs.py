@@ -201,6 +201,15 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(halfway, tmp
     assert not (halfway / "checkpoints" / "step-00000008").exists(), "damage does not stay"
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", '{"a": 1}', '{"state.json": [1, 2, 3]}'])
+def test_a_manifest_that_says_nothing_is_damage(halfway, tmp_path, text):
+    newest(halfway, "manifest.json").write_text(text)
+    said: list[str] = []
+    resume(halfway, Session(warn=said.append))
+    assert "step-00000008 is damaged" in said[0]
+    assert said[1] == "resuming run at step 6"
+
+
 def test_when_every_checkpoint_is_damaged_the_run_is_refused_and_left_alone(halfway):
     for path in checkpoints(halfway):
         alter(path / "state.json")
@@ -213,8 +222,19 @@ def test_when_every_checkpoint_is_damaged_the_run_is_refused_and_left_alone(half
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(halfway, tmp_path):
     start(tmp_path / "whole", lab_recipe(12))
     shutil.rmtree(halfway / "checkpoints")
+    for file in halfway.glob("*.jsonl"):
+        file.write_text("")  # the first checkpoint is written before the first line
     resume(halfway)
     same(halfway, tmp_path / "whole")
+
+
+def test_a_run_that_lost_its_checkpoints_is_refused_and_keeps_its_history(halfway):
+    shutil.rmtree(halfway / "checkpoints")
+    before = history(halfway)
+    with pytest.raises(StateError, match="without a checkpoint, but with a history") as caught:
+        resume(halfway)
+    assert "train again under another --run name" in caught.value.write
+    assert history(halfway) == before
 
 
 def test_a_history_that_was_shortened_is_noticed(halfway):
