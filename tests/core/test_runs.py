@@ -243,6 +243,16 @@ def test_a_history_that_was_shortened_is_noticed(halfway):
         resume(halfway)
 
 
+@pytest.mark.parametrize("harm", [truncate, Path.unlink])
+def test_what_a_clock_measured_may_be_lost(halfway, harm):
+    harm(halfway / "timing.jsonl")
+    resume(halfway)
+    lines = (halfway / "timing.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps[-4:] == [9, 10, 11, 12]
+    assert len(rows(halfway)) == 12
+
+
 def test_an_edited_recipe_is_noticed_and_the_place_is_named(halfway):
     about = json.loads((halfway / "recipe.json").read_text())
     about["tree"]["phases"][0]["do"][0]["optimizer"]["lr"]["start"] = 0.7
@@ -292,12 +302,15 @@ def test_a_folder_that_exists_is_not_written_over(halfway):
 
 
 def test_two_processes_cannot_write_one_run(halfway):
+    said: list[str] = []
+
     def resume_again() -> bool:
         with pytest.raises(StateError, match="is being written by process"):
-            resume(halfway)
+            resume(halfway, Session(warn=said.append))
         return True
 
     resume(halfway, Session(interrupted=resume_again))
+    assert said == [], "it is refused before anything is read or announced"
     resume(halfway)
     assert len(rows(halfway)) == 12
 
