@@ -232,3 +232,25 @@ def test_a_record_that_was_edited_is_refused_by_every_verb_that_reads_weights(re
         assert "error: seed = 7\n  expected: 0, as when the checkpoint was written" in err
     file.write_text(whole)
     assert shell("sample", base, "--tokens", "4")[0] == 0
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"tree": 3}', '{"tree": {"ph'])
+def test_a_record_that_is_none_is_told_so_and_where_its_copy_is(refuse, shell, base, text):
+    (shell.folder / "runs" / base / "recipe.json").write_text(text)
+    for verb in ("resume", "sample"):
+        err = refuse(verb, base)
+        assert "error: recipe.json cannot be read" in err
+        assert "checkpoints/*/state.json hold its tree" in err
+    if text in ("[]", '{"tree": {"ph'):
+        assert "checkpoints/*/state.json hold its tree" in refuse("report", base)
+
+
+def test_a_plan_that_is_damaged_is_told_and_may_be_removed(refuse, shell, base):
+    file = shell.folder / "runs" / base / "plan.json"
+    file.write_text('{"steps": 6, "tok')
+    write = f"write:    restore the file, or go on without the plan: rm {file}"
+    assert write in refuse("resume", base)
+    assert write in refuse("report", base)
+    file.unlink()
+    code, _, err = shell("resume", base)
+    assert code == 0, err
