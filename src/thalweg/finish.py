@@ -1,11 +1,14 @@
 """What a run is good for once it stands: samples, held-out loss, an exported folder, a report."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
+
+from safetensors import SafetensorError
 
 from thalweg.core.batch import targets_of
 from thalweg.core.checkpoint import (
@@ -30,7 +33,7 @@ from thalweg.core.tree import flatten
 from thalweg.core.world import World, is_main
 from thalweg.data import Corpus, Pairs, Preferences
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer
-from thalweg.errors import StateError, did_you_mean
+from thalweg.errors import DataError, StateError, did_you_mean, no_room
 from thalweg.evaluate import HeldOutLoss, held_out_loss
 from thalweg.models import Decoder, export
 from thalweg.monitors import HeldOut, Stability
@@ -102,7 +105,13 @@ def sample(
     seed: int = 0,
     model: str = "policy",
 ) -> list[Written]:
-    """Return what a run's model writes after each prompt."""
+    """Return what a run's model writes after each prompt.
+
+    Raises:
+        DataError: A prompt that is no text.
+        StateError: No such model, or no whole checkpoint.
+    """
+    _check_text(prompts)
     recipe, learner = open_learner(run, model)
     tokenizer = load_tokenizer(tokenizer_folder(recipe) or "bytes")
     ids = [[tokenizer.end_id, *tokenizer.encode(prompt)] for prompt in prompts]
@@ -112,6 +121,18 @@ def sample(
         Written(prompt, text, not answer.finished and len(answer.tokens) < tokens)
         for prompt, (text, answer) in zip(prompts, answers, strict=True)
     ]
+
+
+def _check_text(prompts: Sequence[str]) -> None:
+    """Refuse a prompt that holds bytes of another encoding, which a shell may hand on."""
+    for prompt in prompts:
+        if prompt.encode(errors="ignore").decode() != prompt:
+            raise DataError(
+                f"prompt {prompt!a}",
+                expected="text in UTF-8",
+                where="--prompt",
+                write="the prompt in UTF-8, as iconv -t UTF-8 writes it",
+            )
 
 
 def evaluate(
@@ -149,9 +170,14 @@ def _held_out(recipe: Recipe) -> dict[str, Source]:
 
 
 def export_run(run: Path, folder: Path, model: str = "policy") -> Path:
-    """Write a folder that transformers loads, tokenizer included; return it."""
+    """Write a folder that transformers loads, tokenizer included; return it.
+
+    Raises:
+        StateError: The disk is full.
+    """
     recipe, learner = open_learner(run, model)
-    return _export(recipe, learner, folder)
+    with _room_for(folder, f"thalweg export {called(run)} {quote(str(folder))}"):
+        return _export(recipe, learner, folder)
 
 
 def finish(run: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
@@ -174,14 +200,17 @@ def finish(run: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
 
 
 def close(folder: Path, state: RunState, code: int) -> None:
-    """Write samples, export and report of a finished run on the main rank; print what is next."""
+    """Write samples, export and report of a finished run on the main rank; print what is next.
+
+    Raises:
+        StateError: The disk is full.
+    """
     if not is_main():
         return
-    if code == 0:
-        report = finish(folder)
-    else:
-        report = write_report([folder], folder / "report.html")
     run = called(folder)
+    with _room_for(folder, f"thalweg resume {run}"):
+        page = folder / "report.html"
+        report = finish(folder) if code == 0 else write_report([folder], page)
     print(f"\n{run}: {state.run_step} steps, {state.run_tokens:,} tokens")
     if state.stopped:
         print(f"stopped: {state.stopped}")
@@ -200,6 +229,22 @@ def close(folder: Path, state: RunState, code: int) -> None:
         print(f"  thalweg extend {run} --steps {max(1, state.run_step // 2)}")
         if isinstance(open_run(folder)[0].phases[0].source, Foreseen):
             print(f"  thalweg data {run} --step 1")
+
+
+@contextmanager
+def _room_for(place: Path, again: str) -> Iterator[None]:
+    """Say of a disk that is full what could not be written, and what to call again."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and not no_room(error):
+            raise
+        raise StateError(
+            f"'{place}' cannot be written: {error}",
+            expected="room on the disk; checkpoints and history are whole",
+            where=str(place.absolute()),
+            write=f"make room, then: {again}",
+        ) from error
 
 
 def read_samples(folder: Path) -> list[tuple[str, str]]:

@@ -1,6 +1,8 @@
 """Slips of the hand: each is told where it stands and what to write, and leaves nothing behind."""
 
 import json
+import resource
+from contextlib import contextmanager
 from importlib.util import find_spec
 from shutil import copytree, rmtree
 
@@ -254,3 +256,30 @@ def test_a_plan_that_is_damaged_is_told_and_may_be_removed(refuse, shell, base):
     file.unlink()
     code, _, err = shell("resume", base)
     assert code == 0, err
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """Let the system refuse larger files, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_after_the_last_step_is_told_and_the_command_for_later(
+    refuse, shell, base
+):
+    with files_of_at_most(100_000):
+        assert "write:    make room, then: thalweg resume base" in refuse("resume", base)
+        assert "write:    make room, then: thalweg export base out" in refuse("export", base, "out")
+        assert "'page.html': File too large" in refuse("report", base, "--out", "page.html")
+    assert not list(shell.folder.glob(".page*")), "no half page is left"
+    code, _, err = shell("resume", base)
+    assert code == 0, err
+
+
+def test_a_prompt_that_is_no_text_is_refused(refuse, base):
+    assert r"error: prompt '\udcff'" in refuse("sample", base, "--prompt", "\udcff")
