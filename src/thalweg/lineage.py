@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from thalweg.branches import Fork, decayed, extended, rated
+from thalweg.branches import Fork, before_decay, decayed, extended, learns, rated
 from thalweg.branches import branch as forked
 from thalweg.core.checkpoint import checkpoints, no_checkpoint, step_of
 from thalweg.core.dials import phase_length
@@ -41,7 +41,7 @@ def branch_run(
 
     Raises:
         StateError: The step is beyond the run, or no checkpoint stands before it.
-        RecipeError: Nothing to change, or a bad path or value.
+        RecipeError: Nothing to change, a bad path or value, or a branch where nothing learns.
     """
     recipe = as_it_went(open_run(parent)[0], parent)
     step = at if at is not None else _last_step(parent)
@@ -62,8 +62,11 @@ def branch_run(
             "a branch that changes nothing",
             expected="--decay STEPS, or path=value",
             where="thalweg branch",
-            write=f"thalweg branch {called(parent)} --at {step} --decay {max(1, step // 10)}",
+            write=f"thalweg branch {called(parent)} --at {before_decay(recipe, step)} "
+            f"--decay {max(1, step // 10)}",
         )
+    if not learns(fork):
+        raise _nothing_learns(parent, fork, before_decay(recipe, step), decay)
     return _grafted(parent, fork, name or f"{parent.name}-at-{step}")
 
 
@@ -90,6 +93,20 @@ def extend_run(
     more = steps if steps is not None else max(1, round((tokens or 0) / max(per_step, 1)))
     fork = rated(recipe, extended(recipe, more), _rate(rate))
     return _grafted(parent, fork, name or f"{parent.name}-plus-{more}")
+
+
+def _nothing_learns(parent: Path, fork: Fork, earlier: int, decay: int | None) -> RecipeError:
+    """Return the refusal of a branch that leaves its trunk when the rate has fallen to 0."""
+    run, length = called(parent), sum(phase_length(one)[0] or 0 for one in fork.recipe.phases)
+    instead = f"thalweg branch {run} --at {earlier} --decay {decay}"
+    if decay is None:
+        instead = f"thalweg extend {run} --steps {length - fork.step}, whose decay begins later"
+    return RecipeError(
+        f"a branch at step {fork.step}, where every learning rate has fallen to 0",
+        expected=f"a step before the decay, as {earlier}",
+        where="--at",
+        write=instead,
+    )
 
 
 def _grafted(parent: Path, fork: Fork, name: str) -> Path:

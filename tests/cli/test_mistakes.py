@@ -1,6 +1,7 @@
 """Slips of the hand: each is told where it stands and what to write, and leaves nothing behind."""
 
 import json
+import re
 import resource
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -283,3 +284,14 @@ def test_a_disk_that_is_full_after_the_last_step_is_told_and_the_command_for_lat
 
 def test_a_prompt_that_is_no_text_is_refused(refuse, base):
     assert r"error: prompt '\udcff'" in refuse("sample", base, "--prompt", "\udcff")
+
+
+def test_a_branch_where_every_rate_is_0_is_refused_and_the_step_before_the_decay_named(
+    refuse, shell, base
+):
+    more = re.search("write:    (thalweg extend .*),", refuse("branch", base, "main.steps=9"))
+    decay = re.search("write:    (thalweg branch .*)", refuse("branch", base, "--decay", "2"))
+    for found in (more, decay):
+        assert found is not None
+        code, out, err = shell(*found[1].split()[1:], "--quiet")
+        assert code == 0, err + out

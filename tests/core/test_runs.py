@@ -16,7 +16,15 @@ import torch
 from core_helpers import LAB
 from data_helpers import text_store
 from run_helpers import history, lab, lab_recipe, names, rows, start, stop_after, tensors
-from thalweg.branches import branch, decayed, extended
+from thalweg.branches import (
+    before_decay,
+    branch,
+    decayed,
+    every_value,
+    extended,
+    learning_rates,
+    learns,
+)
 from thalweg.controllers import Watch
 from thalweg.core.checkpoint import checkpoints
 from thalweg.core.cost import flops_by_phase, state_bytes
@@ -440,6 +448,29 @@ def test_a_changed_branch_is_its_parent_until_the_fork(trunk, tmp_path):
     assert min(child) == 13
     assert child[13]["loss"] == parent[13]["loss"]
     assert child[20]["loss"] != parent[20]["loss"]
+
+
+def test_a_branch_of_another_length_keeps_the_clock_of_its_trunk(tmp_path):
+    recipe = lab_recipe(20, lr=Wsd(0.1, warmup=count(0), decay=share(0.5)))
+    start(tmp_path / "trunk", replace(recipe, saves=Saves(count(4), 2, count(4))))
+    graft(tmp_path / "trunk", tmp_path / "branch", branch(recipe, 8, {"main.steps": 24}))
+    resume(tmp_path / "branch")
+    parent, child = curve(tmp_path / "trunk"), curve(tmp_path / "branch")
+    assert max(child) == 24
+    assert [child[s][LR] for s in range(9, 21)] == [parent[s][LR] for s in range(9, 21)]
+    named = branch(recipe, 8, {"main.steps": 24, "optimizer.lr": 0.05})
+    (rate,) = learning_rates(named.recipe.phases[0]).values()
+    assert every_value(rate, named.recipe.phases[0])[[7, 8, 23]] == pytest.approx([0.1, 0.05, 0.05])
+
+
+def test_a_fork_that_learns_nothing_is_known_and_the_last_step_before_its_decay():
+    recipe = lab_recipe(20, lr=Wsd(0.1, warmup=count(4), decay=count(5)))
+    for fork in (decayed(recipe, 20, 4, Linear(1.0, 0.0)), branch(recipe, 20, {"main.steps": 30})):
+        assert not learns(fork)
+    assert learns(branch(recipe, 20, {"main.steps": 30, "optimizer.lr": 0.1}))
+    last = before_decay(recipe, 20)
+    assert last == 15
+    assert learns(decayed(recipe, last, 4, Linear(1.0, 0.0)))
 
 
 def test_an_extension_leaves_where_the_decay_began_and_is_longer(trunk, tmp_path):
