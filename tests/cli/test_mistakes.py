@@ -208,8 +208,8 @@ def test_a_run_from_a_run_names_the_export_that_is_gone_and_how_it_comes_back(
     refuse, shell, base, monkeypatch
 ):
     code, _, err = shell(
-        "train", "continue_pretrain", "--model", base, "--data", "b.txt", "--length", "16", "--batch", "4", "--quiet",
-        "--steps", "2", "--run", "child",
+        "train", "continue_pretrain", "--model", base, "--data", "b.txt", "--length", "16",
+        "--batch", "4", "--steps", "2", "--run", "child", "--quiet",
     )  # fmt: skip
     assert code == 0, err
     (shell.folder / "away").mkdir()
