@@ -28,11 +28,11 @@ __all__ = [
     "every_value",
     "extended",
     "learning_rates",
-    "learns",
     "main_path",
     "phase_at",
     "pinned",
     "rated",
+    "still_from",
 ]
 
 NEAR = 0.995
@@ -226,14 +226,19 @@ def _on_clock_of(trunk: Phase, phase: Phase) -> Phase:
     return phase
 
 
-def learns(fork: Fork) -> bool:
-    """Return whether any learning rate is above 0 in what a fork does from its step on."""
+def still_from(fork: Fork) -> int | None:
+    """Return the step of the run, the fork's or later, from which every learning rate is 0.
+
+    None where the last step has a rate, and where a later phase or no end follows.
+    """
     number, local = phase_at(fork.recipe, fork.step)
     phase = fork.recipe.phases[number]
     dials, length = learning_rates(phase), phase_length(phase)[0]
     if number + 1 < len(fork.recipe.phases) or length is None or length <= local or not dials:
-        return True
-    return any((every_value(rate, phase)[local:] > 0).any() for rate in dials.values())
+        return None
+    moving = np.logical_or.reduce([every_value(rate, phase) > 0 for rate in dials.values()])
+    still = max(local, length - int(np.argmax(moving[::-1])) if moving.any() else 0)
+    return None if still == length else fork.step - local + still
 
 
 def before_decay(recipe: Recipe, step: int) -> int:

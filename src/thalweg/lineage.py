@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from thalweg.branches import Fork, before_decay, decayed, extended, learns, rated
+from thalweg.branches import Fork, before_decay, decayed, extended, rated, still_from
 from thalweg.branches import branch as forked
 from thalweg.core.checkpoint import checkpoints, no_checkpoint, step_of
 from thalweg.core.dials import phase_length
@@ -65,8 +65,12 @@ def branch_run(
             write=f"thalweg branch {called(parent)} --at {before_decay(recipe, step)} "
             f"--decay {max(1, step // 10)}",
         )
-    if not learns(fork):
+    still = still_from(fork)
+    if still == step:
         raise _nothing_learns(parent, fork, before_decay(recipe, step), decay)
+    if still is not None:
+        said = f"every learning rate is 0 from step {still} on, where the trunk's schedule ends"
+        fork = replace(fork, notes=(*fork.notes, said))
     return _grafted(parent, fork, name or f"{parent.name}-at-{step}")
 
 

@@ -23,7 +23,7 @@ from thalweg.branches import (
     every_value,
     extended,
     learning_rates,
-    learns,
+    still_from,
 )
 from thalweg.controllers import Watch
 from thalweg.core.checkpoint import checkpoints
@@ -466,11 +466,12 @@ def test_a_branch_of_another_length_keeps_the_clock_of_its_trunk(tmp_path):
 def test_a_fork_that_learns_nothing_is_known_and_the_last_step_before_its_decay():
     recipe = lab_recipe(20, lr=Wsd(0.1, warmup=count(4), decay=count(5)))
     for fork in (decayed(recipe, 20, 4, Linear(1.0, 0.0)), branch(recipe, 20, {"main.steps": 30})):
-        assert not learns(fork)
-    assert learns(branch(recipe, 20, {"main.steps": 30, "optimizer.lr": 0.1}))
+        assert still_from(fork) == 20
+    assert still_from(branch(recipe, 16, {"main.steps": 30})) == 20
+    assert still_from(branch(recipe, 20, {"main.steps": 30, "optimizer.lr": 0.1})) is None
     last = before_decay(recipe, 20)
     assert last == 15
-    assert learns(decayed(recipe, last, 4, Linear(1.0, 0.0)))
+    assert still_from(decayed(recipe, last, 4, Linear(1.0, 0.0))) is None
 
 
 def test_an_extension_leaves_where_the_decay_began_and_is_longer(trunk, tmp_path):
