@@ -295,3 +295,9 @@ def test_a_branch_where_every_rate_is_0_is_refused_and_the_step_before_the_decay
         assert found is not None
         code, out, err = shell(*found[1].split()[1:], "--quiet")
         assert code == 0, err + out
+
+
+def test_a_path_of_a_model_that_is_not_there_is_not_asked_of_the_hub(refuse):
+    err = refuse("train", "continue_pretrain", "--model", "runs/none/export", "--data", "b.txt")
+    assert "error: model 'runs/none/export', which is not there" in err
+    assert "put the run 'none' back" in err

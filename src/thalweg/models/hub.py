@@ -115,7 +115,7 @@ def locate(folder: str) -> Path:
     """
     if Path(folder).is_dir():
         return Path(folder)
-    if Path(folder).is_absolute():
+    if Path(folder).is_absolute() or folder.count("/") > 1:  # the hub's names are owner/name
         raise _gone(Path(folder))
     from huggingface_hub import snapshot_download
 
@@ -142,7 +142,7 @@ def _gone(folder: Path) -> DataError:
     return DataError(
         f"model '{folder}', which is not there",
         expected="the folder that the model is built from",
-        where=str(folder),
+        where=str(folder.absolute()),
         write=back,
     )
 
