@@ -22,6 +22,7 @@ from thalweg.schedules import Blend, Constant, Then, Times, Warmup
 
 __all__ = [
     "Fork",
+    "before_decay",
     "branch",
     "decayed",
     "every_value",
@@ -31,6 +32,7 @@ __all__ = [
     "phase_at",
     "pinned",
     "rated",
+    "still_from",
 ]
 
 NEAR = 0.995
@@ -107,7 +109,7 @@ def branch(recipe: Recipe, step: int, values: Mapping[str, Any]) -> Fork:
 
     A number that a schedule may stand for, or a number inside a schedule, changes at that step of
     the same recipe. Anything else changes the recipe as a whole, so the fork needs a checkpoint at
-    just that step.
+    just that step. What is not named keeps the trunk's clock, in a phase of another length too.
 
     Raises:
         RecipeError: No such path, or a value of another kind.
@@ -132,6 +134,10 @@ def branch(recipe: Recipe, step: int, values: Mapping[str, Any]) -> Fork:
             where=f"{within}steps",
             write="--at STEP with an earlier step, or more steps",
         )
+    if later != length:
+        phases = list(changed.phases)
+        phases[number] = _on_clock_of(recipe.phases[number], phases[number])
+        changed = replace(changed, phases=tuple(phases))
     for dial in sorted(dials):
         switched = _switched(get(recipe, dial), get(changed, dial), local, length)
         changed = put(changed, dial, switched)
@@ -208,6 +214,41 @@ def pinned(phase: Phase) -> Phase:
     for path, schedule in scheduled(phase).items():
         phase = put(phase, path, _held(schedule, length))
     return phase
+
+
+def _on_clock_of(trunk: Phase, phase: Phase) -> Phase:
+    """Return a phase of another length whose schedules, if still the trunk's, keep its clock."""
+    length, _ = phase_length(trunk)
+    known = flatten(phase)
+    for path, schedule in scheduled(trunk).items():
+        if known.get(path) is schedule:
+            phase = put(phase, path, _held(schedule, length))
+    return phase
+
+
+def still_from(fork: Fork) -> int | None:
+    """Return the step of the run, the fork's or later, from which every learning rate is 0.
+
+    None where the last step has a rate, and where a later phase or no end follows.
+    """
+    number, local = phase_at(fork.recipe, fork.step)
+    phase = fork.recipe.phases[number]
+    dials, length = learning_rates(phase), phase_length(phase)[0]
+    if number + 1 < len(fork.recipe.phases) or length is None or length <= local or not dials:
+        return None
+    moving = np.logical_or.reduce([every_value(rate, phase) > 0 for rate in dials.values()])
+    still = max(local, length - int(np.argmax(moving[::-1])) if moving.any() else 0)
+    return None if still == length else fork.step - local + still
+
+
+def before_decay(recipe: Recipe, step: int) -> int:
+    """Return the last step up to `step`, in its phase, at which the rate is at its highest."""
+    number, local = phase_at(recipe, step)
+    rates_then = _main_rate(recipe.phases[number])
+    if rates_then is None or local == 0:
+        return step
+    before = rates_then[: local + 1]
+    return step - local + int(np.flatnonzero(before == before.max())[-1])
 
 
 def _held(dial: Any, length: int | None) -> Schedule[Any]:

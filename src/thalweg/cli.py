@@ -16,7 +16,7 @@ import typer
 
 from thalweg.cli_options import Own, repeated, signature_of
 from thalweg.cli_synthesise import synthesise
-from thalweg.errors import Diverged, ThalwegError, of_file
+from thalweg.errors import Diverged, ThalwegError, no_room, of_file
 
 if TYPE_CHECKING:
     from thalweg.core.recipe import Recipe
@@ -274,7 +274,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(3) from error
     except OSError as error:
-        if not error.filename:
+        if not error.filename and not no_room(error):
             raise
         print(f"error: {of_file(error)}", file=sys.stderr)
         raise SystemExit(3) from error

@@ -14,6 +14,7 @@ expected, where, and what to write instead.
 """
 
 import difflib
+import errno
 import os
 from collections.abc import Iterable
 
@@ -27,6 +28,7 @@ __all__ = [
     "StateError",
     "ThalwegError",
     "did_you_mean",
+    "no_room",
     "of_file",
 ]
 
@@ -102,13 +104,19 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return "one of: " + ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 
 
+def no_room(error: OSError) -> bool:
+    """Return whether the system says that a disk, or what one may have of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def of_file(error: OSError) -> StateError:
     """Return what the system says of a file, in four parts."""
-    name = os.fsdecode(error.filename2 or error.filename or "a file")
+    known = error.filename2 or error.filename
+    name = os.fsdecode(known or "a file")
     return StateError(
         f"'{name}': {error.strerror or error}",
         expected="a file or folder that can be read or written as asked",
-        where=os.path.abspath(name),
+        where=os.path.abspath(name) if known else os.getcwd(),
         write="another path; or make room or grant the right, and the same command again",
     )
 

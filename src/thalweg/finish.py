@@ -1,17 +1,22 @@
 """What a run is good for once it stands: samples, held-out loss, an exported folder, a report."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from safetensors import SafetensorError
+
 from thalweg.core.batch import targets_of
 from thalweg.core.checkpoint import (
     checkpoints,
+    damage_of,
     fill_learners,
     newest_whole,
+    no_checkpoint,
     read_state,
     step_of,
 )
@@ -21,14 +26,14 @@ from thalweg.core.names import called, finder
 from thalweg.core.protocols import Context, Foreseen, ModelSpec, Source
 from thalweg.core.recipe import Recipe, origin
 from thalweg.core.replay import batch_at
-from thalweg.core.session import build_learners, open_run
+from thalweg.core.session import build_learners, check_recipe, open_run
 from thalweg.core.state import RunState
 from thalweg.core.time import Time
 from thalweg.core.tree import flatten
 from thalweg.core.world import World, is_main
 from thalweg.data import Corpus, Pairs, Preferences
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer
-from thalweg.errors import StateError, did_you_mean
+from thalweg.errors import DataError, StateError, did_you_mean, no_room
 from thalweg.evaluate import HeldOutLoss, held_out_loss
 from thalweg.models import Decoder, export
 from thalweg.monitors import HeldOut, Stability
@@ -61,17 +66,12 @@ def open_learner(
         step: Only checkpoints of at most this step.
 
     Raises:
-        StateError: No such model, or no whole checkpoint.
+        StateError: No such model, no whole checkpoint, or a recipe.json that was changed.
     """
     recipe, file = open_run(run)
     path = newest_whole(run, lambda text: None, step)
     if path is None:
-        raise StateError(
-            f"run '{run.name}' without a checkpoint",
-            expected="weights to open",
-            where=str(run / "checkpoints"),
-            write=f"thalweg resume {called(run)}",
-        )
+        raise no_checkpoint(run)
     if model not in recipe.models:
         raise StateError(
             f"model '{model}' of run '{run.name}'",
@@ -79,7 +79,9 @@ def open_learner(
             where=str(run),
             write=did_you_mean(model, recipe.models),
         )
-    learners = build_learners(recipe, World(), RunState.from_json(read_state(path)["state"]))
+    saved = read_state(path)
+    check_recipe(saved, run)
+    learners = build_learners(recipe, World(), RunState.from_json(saved["state"]))
     fill_learners(path, learners, World(), finder(file))
     return recipe, learners[model]
 
@@ -103,7 +105,13 @@ def sample(
     seed: int = 0,
     model: str = "policy",
 ) -> list[Written]:
-    """Return what a run's model writes after each prompt."""
+    """Return what a run's model writes after each prompt.
+
+    Raises:
+        DataError: A prompt that is no text.
+        StateError: No such model, or no whole checkpoint.
+    """
+    _check_text(prompts)
     recipe, learner = open_learner(run, model)
     tokenizer = load_tokenizer(tokenizer_folder(recipe) or "bytes")
     ids = [[tokenizer.end_id, *tokenizer.encode(prompt)] for prompt in prompts]
@@ -113,6 +121,18 @@ def sample(
         Written(prompt, text, not answer.finished and len(answer.tokens) < tokens)
         for prompt, (text, answer) in zip(prompts, answers, strict=True)
     ]
+
+
+def _check_text(prompts: Sequence[str]) -> None:
+    """Refuse a prompt that holds bytes of another encoding, which a shell may hand on."""
+    for prompt in prompts:
+        if prompt.encode(errors="ignore").decode() != prompt:
+            raise DataError(
+                f"prompt {prompt!a}",
+                expected="text in UTF-8",
+                where="--prompt",
+                write="the prompt in UTF-8, as iconv -t UTF-8 writes it",
+            )
 
 
 def evaluate(
@@ -150,9 +170,14 @@ def _held_out(recipe: Recipe) -> dict[str, Source]:
 
 
 def export_run(run: Path, folder: Path, model: str = "policy") -> Path:
-    """Write a folder that transformers loads, tokenizer included; return it."""
+    """Write a folder that transformers loads, tokenizer included; return it.
+
+    Raises:
+        StateError: The disk is full.
+    """
     recipe, learner = open_learner(run, model)
-    return _export(recipe, learner, folder)
+    with _room_for(folder, f"thalweg export {called(run)} {quote(str(folder))}"):
+        return _export(recipe, learner, folder)
 
 
 def finish(run: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
@@ -175,14 +200,17 @@ def finish(run: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
 
 
 def close(folder: Path, state: RunState, code: int) -> None:
-    """Write samples, export and report of a finished run on the main rank; print what is next."""
+    """Write samples, export and report of a finished run on the main rank; print what is next.
+
+    Raises:
+        StateError: The disk is full.
+    """
     if not is_main():
         return
-    if code == 0:
-        report = finish(folder)
-    else:
-        report = write_report([folder], folder / "report.html")
     run = called(folder)
+    with _room_for(folder, f"thalweg resume {run}"):
+        page = folder / "report.html"
+        report = finish(folder) if code == 0 else write_report([folder], page)
     print(f"\n{run}: {state.run_step} steps, {state.run_tokens:,} tokens")
     if state.stopped:
         print(f"stopped: {state.stopped}")
@@ -203,6 +231,22 @@ def close(folder: Path, state: RunState, code: int) -> None:
             print(f"  thalweg data {run} --step 1")
 
 
+@contextmanager
+def _room_for(place: Path, again: str) -> Iterator[None]:
+    """Say of a disk that is full what could not be written, and what to call again."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and not no_room(error):
+            raise
+        raise StateError(
+            f"'{place}' cannot be written: {error}",
+            expected="room on the disk; checkpoints and history are whole",
+            where=str(place.absolute()),
+            write=f"make room, then: {again}",
+        ) from error
+
+
 def read_samples(folder: Path) -> list[tuple[str, str]]:
     """Return (prompt, text) of a run's samples."""
     file = folder / "samples.jsonl"
@@ -219,6 +263,8 @@ def _prompt_to_try(folder: Path) -> str:
 def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str:
     """Return what a step of a run saw: source, row number and text of each row."""
     recipe, file = open_run(run)
+    for path in [path for path in checkpoints(run) if not damage_of(path)][-1:]:
+        check_recipe(read_state(path), run)
     batch, names = batch_at(run, recipe, step, finder(file))
     folder = tokenizer_folder(recipe)
     tokenizer = load_tokenizer(folder) if folder is not None else None

@@ -25,7 +25,7 @@ from thalweg.core.checkpoint import (
 from thalweg.core.plan import plan
 from thalweg.core.protocols import Controller
 from thalweg.core.recipe import Recipe, check
-from thalweg.core.session import open_run
+from thalweg.core.session import check_recipe, open_run
 from thalweg.core.tree import flatten, record
 from thalweg.errors import StateError
 
@@ -46,8 +46,8 @@ def graft(parent: Path, folder: Path, fork: Fork) -> int:
         fork: Of the trunk's recipe; of `as_it_went`, if a controller ended a phase early.
 
     Raises:
-        StateError: The folder exists, no whole checkpoint stands at or before the fork, or it
-            changes a dial that a controller sets.
+        StateError: The folder exists, no whole checkpoint stands at or before the fork, it
+            changes a dial that a controller sets, or the parent's recipe.json was changed.
         RecipeError: The fork's recipe cannot run.
     """
     recipe, file = open_run(parent)
@@ -55,11 +55,12 @@ def graft(parent: Path, folder: Path, fork: Fork) -> int:
     check(fork.recipe)
     planned = plan(fork.recipe)
     source = _checkpoint(parent, fork)
+    body = read_state(source)
+    check_recipe(body, parent)
     about = json.loads((parent / "recipe.json").read_text())
     tree = record(fork.recipe)
     about |= {"name": folder.name, "tree": tree, "parent": {"run": parent.name, "step": fork.step}}
     about["changes"] = list(fork.changes)
-    body = read_state(source)
     state = _carried(body["state"], body["recipe"], tree)
     body |= {"recipe": tree, "lengths": {}, "state": state}
     _check_set(parent, recipe, fork, body["state"])

@@ -6,7 +6,7 @@
 import ast
 import importlib
 import inspect
-import json
+import math
 import os
 import re
 import signal
@@ -30,11 +30,11 @@ from thalweg.data import build
 from thalweg.describe import chosen, description
 from thalweg.errors import RecipeError, StateError, did_you_mean
 from thalweg.evaluate import HeldOutLoss
-from thalweg.laws.prediction import Prediction
 from thalweg.recipes import summaries
 from thalweg.recipes.parts import named_files
 from thalweg.report import Progress, Sink, TensorBoard, WandB
 from thalweg.report.dials import plot_plan
+from thalweg.report.read import read_plan
 from thalweg.report.sinks import check_sink
 
 __all__ = [
@@ -314,12 +314,9 @@ def _sink(kind: str, folder: Path) -> Sink:
 
 def _progress(folder: Path) -> Progress:
     """Return the line of a run: its planned steps, and its predicted loss if there is one."""
-    planned = json.loads((folder / "plan.json").read_text())
-    steps, known = planned["steps"], planned.get("prediction")
-    return Progress(
-        steps=int(steps) if steps is not None else None,
-        prediction=Prediction.from_json(known, where=str(folder)) if known else None,
-    )
+    planned = read_plan(folder)
+    known = math.isfinite(planned.steps)
+    return Progress(steps=int(planned.steps) if known else None, prediction=planned.prediction)
 
 
 def describe(recipe: Recipe, picture: Path | None = None) -> str:

@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from thalweg.branches import Fork, decayed, extended, rated
+from thalweg.branches import Fork, before_decay, decayed, extended, rated, still_from
 from thalweg.branches import branch as forked
-from thalweg.core.checkpoint import checkpoints, step_of
+from thalweg.core.checkpoint import checkpoints, no_checkpoint, step_of
 from thalweg.core.dials import phase_length
 from thalweg.core.names import called
 from thalweg.core.session import open_run
 from thalweg.core.world import open_world
-from thalweg.errors import RecipeError, StateError
+from thalweg.errors import RecipeError
 from thalweg.grafts import as_it_went, graft
 from thalweg.launch import new_run, parse_override
 from thalweg.schedules import OneMinusSqrt
@@ -41,7 +41,7 @@ def branch_run(
 
     Raises:
         StateError: The step is beyond the run, or no checkpoint stands before it.
-        RecipeError: Nothing to change, or a bad path or value.
+        RecipeError: Nothing to change, a bad path or value, or a branch where nothing learns.
     """
     recipe = as_it_went(open_run(parent)[0], parent)
     step = at if at is not None else _last_step(parent)
@@ -62,8 +62,15 @@ def branch_run(
             "a branch that changes nothing",
             expected="--decay STEPS, or path=value",
             where="thalweg branch",
-            write=f"thalweg branch {called(parent)} --at {step} --decay {max(1, step // 10)}",
+            write=f"thalweg branch {called(parent)} --at {before_decay(recipe, step)} "
+            f"--decay {max(1, step // 10)}",
         )
+    still = still_from(fork)
+    if still == step:
+        raise _nothing_learns(parent, fork, before_decay(recipe, step), decay)
+    if still is not None:
+        said = f"every learning rate is 0 from step {still} on, where the trunk's schedule ends"
+        fork = replace(fork, notes=(*fork.notes, said))
     return _grafted(parent, fork, name or f"{parent.name}-at-{step}")
 
 
@@ -90,6 +97,20 @@ def extend_run(
     more = steps if steps is not None else max(1, round((tokens or 0) / max(per_step, 1)))
     fork = rated(recipe, extended(recipe, more), _rate(rate))
     return _grafted(parent, fork, name or f"{parent.name}-plus-{more}")
+
+
+def _nothing_learns(parent: Path, fork: Fork, earlier: int, decay: int | None) -> RecipeError:
+    """Return the refusal of a branch that leaves its trunk when the rate has fallen to 0."""
+    run, length = called(parent), sum(phase_length(one)[0] or 0 for one in fork.recipe.phases)
+    instead = f"thalweg branch {run} --at {earlier} --decay {decay}"
+    if decay is None:
+        instead = f"thalweg extend {run} --steps {length - fork.step}, whose decay begins later"
+    return RecipeError(
+        f"a branch at step {fork.step}, where every learning rate has fallen to 0",
+        expected=f"a step before the decay, as {earlier}",
+        where="--at",
+        write=instead,
+    )
 
 
 def _grafted(parent: Path, fork: Fork, name: str) -> Path:
@@ -141,10 +162,5 @@ def _check_count(option: str, value: float, least: int = 1) -> None:
 def _last_step(run: Path) -> int:
     known = checkpoints(run)
     if not known:
-        raise StateError(
-            f"run '{run.name}' without a checkpoint",
-            expected="a checkpoint to leave it from",
-            where=str(run / "checkpoints"),
-            write=f"thalweg resume {called(run)}",
-        )
+        raise no_checkpoint(run)
     return step_of(known[-1])

@@ -1,5 +1,9 @@
 """Slips of the hand: each is told where it stands and what to write, and leaves nothing behind."""
 
+import json
+import re
+import resource
+from contextlib import contextmanager
 from importlib.util import find_spec
 from shutil import copytree, rmtree
 
@@ -185,6 +189,9 @@ def test_a_run_without_a_whole_checkpoint_says_so(refuse, shell, base):
     assert "a backup" in refuse("branch", base, "--at", "3", "--decay", "2")
     assert "all damaged" in refuse("sample", base)
     rmtree(run / "checkpoints")
+    for words in (("branch", base, "--decay", "2"), ("sample", base), ("resume", base)):
+        assert "train again under another --run name" in refuse(*words)
+    (run / "history.jsonl").write_text("")
     assert "thalweg resume base" in refuse("branch", base, "--decay", "2")
     assert "thalweg resume base" in refuse("sample", base)
 
@@ -195,3 +202,102 @@ def test_text_that_is_gone_is_told_by_its_place_and_how_it_comes_back(refuse, sh
         err = refuse(*words)
         assert "comes to the same place" in err
         assert "huggingface" not in err
+
+
+def test_a_run_from_a_run_names_the_export_that_is_gone_and_how_it_comes_back(
+    refuse, shell, base, monkeypatch
+):
+    code, _, err = shell(
+        "train", "continue_pretrain", "--model", base, "--data", "b.txt", "--length", "16",
+        "--batch", "4", "--steps", "2", "--run", "child", "--quiet",
+    )  # fmt: skip
+    assert code == 0, err
+    (shell.folder / "away").mkdir()
+    monkeypatch.chdir(shell.folder / "away")
+    assert shell("sample", "child", "--tokens", "4")[0] == 0, "whatever folder it is called from"
+    export = shell.folder / "runs" / base / "export"
+    rmtree(export)
+    for words in (("sample", "child"), ("resume", "child"), ("branch", "child", "clip=0.5")):
+        assert f"write:    thalweg export base {export}" in refuse(*words)
+    assert shell("export", base, str(export))[0] == 0
+    assert shell("sample", "child", "--tokens", "4")[0] == 0
+
+
+def test_a_record_that_was_edited_is_refused_by_every_verb_that_reads_weights(refuse, shell, base):
+    file = shell.folder / "runs" / base / "recipe.json"
+    whole = file.read_text()
+    about = json.loads(whole)
+    about["tree"]["seed"] = 7
+    file.write_text(json.dumps(about))
+    verbs = ("resume", "sample", "evaluate", "export out", "branch clip=0.5", "data --step 1")
+    for verb, *words in (line.split() for line in verbs):
+        err = refuse(verb, base, *words)
+        assert "error: seed = 7\n  expected: 0, as when the checkpoint was written" in err
+    file.write_text(whole)
+    assert shell("sample", base, "--tokens", "4")[0] == 0
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"tree": 3}', '{"tree": {"ph'])
+def test_a_record_that_is_none_is_told_so_and_where_its_copy_is(refuse, shell, base, text):
+    (shell.folder / "runs" / base / "recipe.json").write_text(text)
+    for verb in ("resume", "sample"):
+        err = refuse(verb, base)
+        assert "error: recipe.json cannot be read" in err
+        assert "checkpoints/*/state.json hold its tree" in err
+    if text in ("[]", '{"tree": {"ph'):
+        assert "checkpoints/*/state.json hold its tree" in refuse("report", base)
+
+
+def test_a_plan_that_is_damaged_is_told_and_may_be_removed(refuse, shell, base):
+    file = shell.folder / "runs" / base / "plan.json"
+    file.write_text('{"steps": 6, "tok')
+    write = f"write:    restore the file, or go on without the plan: rm {file}"
+    assert write in refuse("resume", base)
+    assert write in refuse("report", base)
+    file.unlink()
+    code, _, err = shell("resume", base)
+    assert code == 0, err
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """Let the system refuse larger files, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_after_the_last_step_is_told_and_the_command_for_later(
+    refuse, shell, base
+):
+    with files_of_at_most(100_000):
+        assert "write:    make room, then: thalweg resume base" in refuse("resume", base)
+        assert "write:    make room, then: thalweg export base out" in refuse("export", base, "out")
+        assert "'page.html': File too large" in refuse("report", base, "--out", "page.html")
+    assert not list(shell.folder.glob(".page*")), "no half page is left"
+    code, _, err = shell("resume", base)
+    assert code == 0, err
+
+
+def test_a_prompt_that_is_no_text_is_refused(refuse, base):
+    assert r"error: prompt '\udcff'" in refuse("sample", base, "--prompt", "\udcff")
+
+
+def test_a_branch_where_every_rate_is_0_is_refused_and_the_step_before_the_decay_named(
+    refuse, shell, base
+):
+    more = re.search("write:    (thalweg extend .*),", refuse("branch", base, "main.steps=9"))
+    decay = re.search("write:    (thalweg branch .*)", refuse("branch", base, "--decay", "2"))
+    for found in (more, decay):
+        assert found is not None
+        code, out, err = shell(*found[1].split()[1:], "--quiet")
+        assert code == 0, err + out
+
+
+def test_a_path_of_a_model_that_is_not_there_is_not_asked_of_the_hub(refuse):
+    err = refuse("train", "continue_pretrain", "--model", "runs/none/export", "--data", "b.txt")
+    assert "error: model 'runs/none/export', which is not there" in err
+    assert "put the run 'none' back" in err

@@ -16,7 +16,15 @@ import torch
 from core_helpers import LAB
 from data_helpers import text_store
 from run_helpers import history, lab, lab_recipe, names, rows, start, stop_after, tensors
-from thalweg.branches import branch, decayed, extended
+from thalweg.branches import (
+    before_decay,
+    branch,
+    decayed,
+    every_value,
+    extended,
+    learning_rates,
+    still_from,
+)
 from thalweg.controllers import Watch
 from thalweg.core.checkpoint import checkpoints
 from thalweg.core.cost import flops_by_phase, state_bytes
@@ -201,6 +209,15 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(halfway, tmp
     assert not (halfway / "checkpoints" / "step-00000008").exists(), "damage does not stay"
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", '{"a": 1}', '{"state.json": [1, 2, 3]}'])
+def test_a_manifest_that_says_nothing_is_damage(halfway, tmp_path, text):
+    newest(halfway, "manifest.json").write_text(text)
+    said: list[str] = []
+    resume(halfway, Session(warn=said.append))
+    assert "step-00000008 is damaged" in said[0]
+    assert said[1] == "resuming run at step 6"
+
+
 def test_when_every_checkpoint_is_damaged_the_run_is_refused_and_left_alone(halfway):
     for path in checkpoints(halfway):
         alter(path / "state.json")
@@ -213,14 +230,35 @@ def test_when_every_checkpoint_is_damaged_the_run_is_refused_and_left_alone(half
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(halfway, tmp_path):
     start(tmp_path / "whole", lab_recipe(12))
     shutil.rmtree(halfway / "checkpoints")
+    for file in halfway.glob("*.jsonl"):
+        file.write_text("")  # the first checkpoint is written before the first line
     resume(halfway)
     same(halfway, tmp_path / "whole")
+
+
+def test_a_run_that_lost_its_checkpoints_is_refused_and_keeps_its_history(halfway):
+    shutil.rmtree(halfway / "checkpoints")
+    before = history(halfway)
+    with pytest.raises(StateError, match="without a checkpoint, but with a history") as caught:
+        resume(halfway)
+    assert "train again under another --run name" in caught.value.write
+    assert history(halfway) == before
 
 
 def test_a_history_that_was_shortened_is_noticed(halfway):
     truncate(halfway / "history.jsonl")
     with pytest.raises(StateError, match=r"history\.jsonl has .* bytes"):
         resume(halfway)
+
+
+@pytest.mark.parametrize("harm", [truncate, Path.unlink])
+def test_what_a_clock_measured_may_be_lost(halfway, harm):
+    harm(halfway / "timing.jsonl")
+    resume(halfway)
+    lines = (halfway / "timing.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps[-4:] == [9, 10, 11, 12]
+    assert len(rows(halfway)) == 12
 
 
 def test_an_edited_recipe_is_noticed_and_the_place_is_named(halfway):
@@ -272,12 +310,15 @@ def test_a_folder_that_exists_is_not_written_over(halfway):
 
 
 def test_two_processes_cannot_write_one_run(halfway):
+    said: list[str] = []
+
     def resume_again() -> bool:
         with pytest.raises(StateError, match="is being written by process"):
-            resume(halfway)
+            resume(halfway, Session(warn=said.append))
         return True
 
     resume(halfway, Session(interrupted=resume_again))
+    assert said == [], "it is refused before anything is read or announced"
     resume(halfway)
     assert len(rows(halfway)) == 12
 
@@ -407,6 +448,30 @@ def test_a_changed_branch_is_its_parent_until_the_fork(trunk, tmp_path):
     assert min(child) == 13
     assert child[13]["loss"] == parent[13]["loss"]
     assert child[20]["loss"] != parent[20]["loss"]
+
+
+def test_a_branch_of_another_length_keeps_the_clock_of_its_trunk(tmp_path):
+    recipe = lab_recipe(20, lr=Wsd(0.1, warmup=count(0), decay=share(0.5)))
+    start(tmp_path / "trunk", replace(recipe, saves=Saves(count(4), 2, count(4))))
+    graft(tmp_path / "trunk", tmp_path / "branch", branch(recipe, 8, {"main.steps": 24}))
+    resume(tmp_path / "branch")
+    parent, child = curve(tmp_path / "trunk"), curve(tmp_path / "branch")
+    assert max(child) == 24
+    assert [child[s][LR] for s in range(9, 21)] == [parent[s][LR] for s in range(9, 21)]
+    named = branch(recipe, 8, {"main.steps": 24, "optimizer.lr": 0.05})
+    (rate,) = learning_rates(named.recipe.phases[0]).values()
+    assert every_value(rate, named.recipe.phases[0])[[7, 8, 23]] == pytest.approx([0.1, 0.05, 0.05])
+
+
+def test_a_fork_that_learns_nothing_is_known_and_the_last_step_before_its_decay():
+    recipe = lab_recipe(20, lr=Wsd(0.1, warmup=count(4), decay=count(5)))
+    for fork in (decayed(recipe, 20, 4, Linear(1.0, 0.0)), branch(recipe, 20, {"main.steps": 30})):
+        assert still_from(fork) == 20
+    assert still_from(branch(recipe, 16, {"main.steps": 30})) == 20
+    assert still_from(branch(recipe, 20, {"main.steps": 30, "optimizer.lr": 0.1})) is None
+    last = before_decay(recipe, 20)
+    assert last == 15
+    assert still_from(decayed(recipe, last, 4, Linear(1.0, 0.0))) is None
 
 
 def test_an_extension_leaves_where_the_decay_began_and_is_longer(trunk, tmp_path):

@@ -29,6 +29,7 @@ __all__ = [
     "fill_learners",
     "new_folder",
     "newest_whole",
+    "no_checkpoint",
     "read_state",
     "seal",
     "step_of",
@@ -69,7 +70,7 @@ def write_checkpoint(
 
 
 def newest_whole(run: Path, warn: Callable[[str], None], at_most: int | None = None) -> Path | None:
-    """Return the newest checkpoint whose checksums hold, or None if the run has none.
+    """Return the newest checkpoint whose checksums hold, or None if the run has not begun.
 
     Args:
         run: The run's folder.
@@ -77,7 +78,7 @@ def newest_whole(run: Path, warn: Callable[[str], None], at_most: int | None = N
         at_most: Only checkpoints of at most this many steps of the run.
 
     Raises:
-        StateError: There are checkpoints, and all are damaged.
+        StateError: All checkpoints are damaged; or there are none, and a history.
     """
     found = [p for p in checkpoints(run) if at_most is None or step_of(p) <= at_most]
     for path in reversed(found):
@@ -92,7 +93,25 @@ def newest_whole(run: Path, warn: Callable[[str], None], at_most: int | None = N
             where=str(run / "checkpoints"),
             write="restore the folder from a backup, or train again under another --run name",
         )
+    if at_most is None and _has_lines(run):
+        raise no_checkpoint(run)
     return None
+
+
+def no_checkpoint(run: Path) -> StateError:
+    """Return the error for a run without a checkpoint, and whether a resume would make one.
+
+    The first checkpoint is written before the first line of the history, so a run that has lines
+    has lost its checkpoints, and only a run that has none begins anew.
+    """
+    begun = _has_lines(run)
+    again = "train again under another --run name, or delete the run's folder"
+    return StateError(
+        f"run '{run.name}' without a checkpoint" + ", but with a history" * begun,
+        expected="weights to go on from",
+        where=str(run / "checkpoints"),
+        write=f"put the folder back; or {again}" if begun else f"thalweg resume {called(run)}",
+    )
 
 
 def step_of(path: Path) -> int:
@@ -103,9 +122,12 @@ def step_of(path: Path) -> int:
 def damage_of(path: Path) -> str:
     """Return what is wrong with a checkpoint, or an empty string."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
-    except (OSError, ValueError):
+        found = json.loads((path / "manifest.json").read_text()).items()
+        manifest = {name: (size, checksum) for name, (size, checksum) in found}
+    except (OSError, ValueError, TypeError, AttributeError):
         return "no readable manifest.json"
+    if "state.json" not in manifest:
+        return "manifest.json lists no state.json"
     for name, (size, checksum) in manifest.items():
         file = path / name
         if not file.exists():
@@ -205,6 +227,11 @@ def seal(folder: Path) -> None:
         manifest[str(file.relative_to(folder))] = (file.stat().st_size, _checksum(file))
     write_file(folder / "manifest.json", json.dumps(manifest, indent=1))
     _sync(folder)
+
+
+def _has_lines(run: Path) -> bool:
+    file = run / "history.jsonl"
+    return file.exists() and file.stat().st_size > 0
 
 
 def _clear(folder: Path) -> None:

@@ -31,7 +31,7 @@ from thalweg.core.time import Time
 from thalweg.core.world import World
 from thalweg.errors import StateError
 
-__all__ = ["RunFolder", "Watcher"]
+__all__ = ["RunFolder", "Watcher", "held"]
 
 Watcher = Callable[[Mapping[str, float], Mapping[str, float]], None]
 """Called after each step on the main rank with the report and the timing."""
@@ -42,7 +42,7 @@ FLUSH_SECONDS = 0.5
 
 
 class RunFolder:
-    """The recorder of a run with a folder. Only the main rank writes the line files.
+    """The recorder of a run with a folder that is `held`. Only the main rank writes lines.
 
     `history.jsonl` holds what the run computed and is the same, bit for bit, however often the run
     is killed and resumed. What a clock measured stands in `timing.jsonl`.
@@ -75,8 +75,6 @@ class RunFolder:
         self._world = world
         self._flops, self._peak = flops, peak
         self._watchers = watchers
-        self._lock: IO[str] | None = None
-        world.from_main(self._take)
         self._files = {n: (path / n).open("a") for n in FILES} if world.main else {}
         self._waiting: list[tuple[str, Mapping[str, Any]]] = []
         self._begin = clock.perf_counter()
@@ -87,7 +85,7 @@ class RunFolder:
         self._distances: dict[int, tuple[int, int]] = {}
 
     def __enter__(self) -> "RunFolder":
-        """Return itself; the lock is held."""
+        """Return itself."""
         return self
 
     def __exit__(
@@ -96,20 +94,20 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the files and release the lock."""
+        """Close the files."""
         with suppress(StateError):  # what a full disk left behind was complained of before
             self._flush()
         for file in self._files.values():
             with suppress(OSError):
                 file.close()
-        if self._lock is not None:
-            self._lock.close()
 
     def begin(self, state: RunState, lengths: Mapping[str, int]) -> None:
         """Cut the line files back to what they were when the checkpoint of `state` was written.
 
+        Of `timing.jsonl` what is left will do.
+
         Raises:
-            StateError: A file is shorter than it was.
+            StateError: Another file is shorter than it was.
         """
         self._tokens = state.run_tokens
         self._saved = state.run_step or -1
@@ -170,14 +168,13 @@ class RunFolder:
             for row in rows:
                 self._line("trials.jsonl", {"parent": state.run_step, **facts, **row})
 
-    def _take(self) -> None:
-        self._lock = _locked(self.path)
-
     def _cut(self, lengths: Mapping[str, int]) -> None:
         for name, file in self._files.items():
             file.flush()
             size, length = (self.path / name).stat().st_size, lengths.get(name, 0)
-            if size < length:
+            if size < length and name == "timing.jsonl":  # a clock's: nothing goes on from it
+                length = (self.path / name).read_bytes().rfind(b"\n") + 1
+            elif size < length:
                 raise StateError(
                     f"{name} has {size} bytes",
                     expected=f"at least {length}, as when the checkpoint was written",
@@ -298,6 +295,22 @@ class RunFolder:
         except (OSError, ValueError, KeyError):  # damaged, and newer ones stand
             return False
         return state.step % self._apart(state.phase)[1] == 0
+
+
+@contextmanager
+def held(path: Path, world: World) -> Iterator[None]:
+    """Hold the lock of a run's folder: from before it is read until nothing more is written.
+
+    Raises:
+        StateError: Another process holds it.
+    """
+    locks: list[IO[str]] = []
+    world.from_main(lambda: locks.append(_locked(path)))
+    try:
+        yield
+    finally:
+        for lock in locks:
+            lock.close()
 
 
 def _file_name(tag: str) -> str:

@@ -29,14 +29,14 @@ from thalweg.core.machine import peak_flops
 from thalweg.core.names import called, finder
 from thalweg.core.plan import Plan, plan
 from thalweg.core.recipe import Recipe, check, origin
-from thalweg.core.record import RunFolder, Watcher
+from thalweg.core.record import RunFolder, Watcher, held
 from thalweg.core.rng import key_seed
 from thalweg.core.state import RunState
 from thalweg.core.tree import differences, read_record, record
 from thalweg.core.world import World, open_world
 from thalweg.errors import Diverged, StateError
 
-__all__ = ["Origin", "Session", "build_learners", "open_run", "resume", "train"]
+__all__ = ["Origin", "Session", "build_learners", "check_recipe", "open_run", "resume", "train"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ def train(
         if tight is not None:
             session.warn(tight)
         world.from_main(lambda: _create(folder, recipe, origin, planned, learners, world))
-        return _go(recipe, folder, world, learners, RunState(), {}, origin.file, session)
+        with held(folder, world):
+            return _go(recipe, folder, world, learners, RunState(), {}, origin.file, session)
 
 
 def resume(folder: Path, session: Session = Session()) -> RunState:
@@ -98,12 +99,12 @@ def resume(folder: Path, session: Session = Session()) -> RunState:
     """
     recipe, file = open_run(folder)
     check(recipe)
-    with open_world(recipe.compute.device, recipe.compute.shard) as world:
+    with open_world(recipe.compute.device, recipe.compute.shard) as world, held(folder, world):
         plan(recipe, ranks=world.size)  # data that is gone is said before models are built
         path = world.from_main(lambda: newest_whole(folder, session.warn))
         saved = read_state(path) if path is not None else {}
         if saved:
-            _same_recipe(saved["recipe"], json.loads((folder / "recipe.json").read_text()), folder)
+            check_recipe(saved, folder)
         state = RunState.from_json(saved["state"]) if saved else RunState()
         learners = build_learners(recipe, world, state)
         if path is not None:
@@ -131,16 +132,47 @@ def open_run(folder: Path) -> tuple[Recipe, Path | None]:
     file = folder / "recipe.py"
     known = file if file.exists() else None
     try:
-        tree = json.loads((folder / "recipe.json").read_text())["tree"]
-    except (ValueError, KeyError) as error:
-        raise StateError(
-            f"recipe.json cannot be read: {error}",
-            expected="the record that the run was started with",
-            where=str(folder / "recipe.json"),
-            write="put the file back; its checkpoints hold a copy of the record",
-        ) from error
-    recipe: Recipe = read_record(tree, finder(known))
+        about = json.loads((folder / "recipe.json").read_text())
+    except ValueError as error:
+        raise _unreadable(folder, str(error)) from error
+    if not isinstance(about, dict) or not isinstance(about.get("tree"), dict):
+        raise _unreadable(folder, "it holds no record of a recipe")
+    recipe = read_record(about["tree"], finder(known))
+    if not isinstance(recipe, Recipe):
+        raise _unreadable(folder, f"its tree is a {type(recipe).__name__}")
     return recipe, known
+
+
+def _unreadable(folder: Path, why: str) -> StateError:
+    return StateError(
+        f"recipe.json cannot be read: {why}",
+        expected="the record that the run was started with",
+        where=str(folder / "recipe.json"),
+        write="put the file back; checkpoints/*/state.json hold its tree, as 'recipe'",
+    )
+
+
+def check_recipe(saved: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a run whose recipe.json is not what its checkpoint was written with.
+
+    Args:
+        saved: The state.json of a checkpoint.
+        folder: The run.
+
+    Raises:
+        StateError: They differ; the first place is named.
+    """
+    changed = differences(saved["recipe"], json.loads((folder / "recipe.json").read_text())["tree"])
+    if changed:
+        path, was, is_now = changed[0]
+        more = f" (and {len(changed) - 1} more places)" if len(changed) > 1 else ""
+        raise StateError(
+            f"{path} = {is_now!r}{more}",
+            expected=f"{was!r}, as when the checkpoint was written",
+            where=str(folder / "recipe.json"),
+            write="put it back; then, for a run with something changed: "
+            f"thalweg branch {called(folder)} PATH=VALUE",
+        )
 
 
 def build_learners(
@@ -250,16 +282,3 @@ def _elsewhere(about: Mapping[str, Any], world: World) -> str:
     """Return how the machine differs from the one that the run began on; nothing if it does not."""
     was, now = about.get("versions", {}), versions(world)
     return ", ".join(f"{n} {was[n]} -> {now[n]}" for n in now if was.get(n, now[n]) != now[n])
-
-
-def _same_recipe(saved: Any, now: Mapping[str, Any], folder: Path) -> None:
-    changed = differences(saved, now["tree"])
-    if changed:
-        path, was, is_now = changed[0]
-        more = f" (and {len(changed) - 1} more places)" if len(changed) > 1 else ""
-        raise StateError(
-            f"{path} = {is_now!r}{more}",
-            expected=f"{was!r}, as when the checkpoint was written",
-            where=str(folder / "recipe.json"),
-            write=f"put it back, or change a branch: thalweg branch {called(folder)} PATH=VALUE",
-        )

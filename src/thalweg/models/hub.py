@@ -4,12 +4,14 @@
 """
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 
+from thalweg.core.names import called
 from thalweg.core.protocols import ModelSpec
 from thalweg.errors import DataError
 from thalweg.models.growth import DecoderGrowth
@@ -113,6 +115,8 @@ def locate(folder: str) -> Path:
     """
     if Path(folder).is_dir():
         return Path(folder)
+    if Path(folder).is_absolute() or folder.count("/") > 1:  # the hub's names are owner/name
+        raise _gone(Path(folder))
     from huggingface_hub import snapshot_download
 
     kinds = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -125,6 +129,22 @@ def locate(folder: str) -> Path:
             where=str(Path(folder).resolve()),
             write="the path of a folder with config.json and model.safetensors",
         ) from error
+
+
+def _gone(folder: Path) -> DataError:
+    """Return the error for a folder that a recipe names; of a run's export, how it comes back."""
+    run = folder.parent
+    back = "put the folder back, with config.json and model.safetensors"
+    if folder.name == "export":
+        back = f"put the run '{run.name}' back: its export is what this model started from"
+        if (run / "recipe.json").exists():
+            back = f"thalweg export {called(run)} {shlex.quote(str(folder))}"
+    return DataError(
+        f"model '{folder}', which is not there",
+        expected="the folder that the model is built from",
+        where=str(folder.absolute()),
+        write=back,
+    )
 
 
 def _spec_of(folder: str) -> Transformer:

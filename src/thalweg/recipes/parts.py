@@ -194,7 +194,7 @@ def trained_model(name: str) -> ModelSpec:
             where="--model",
             write=did_you_mean(name, SIZES),
         )
-    path = str(locate(folder))
+    path = str(locate(folder).absolute())  # a run goes on from whatever folder
     try:
         spec = Pretrained(path)
         _ = spec.vocabulary

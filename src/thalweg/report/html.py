@@ -130,8 +130,13 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     half = out.with_name(f".{out.name}.{os.getpid()}")
-    half.write_text(text, encoding="utf-8")
-    half.replace(out)
+    try:
+        half.write_text(text, encoding="utf-8")
+        half.replace(out)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        error.filename = str(out)  # a full disk names no file
+        raise
     return out
 
 

@@ -7,6 +7,7 @@ Where a step stands twice the later line counts.
 
 import json
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from thalweg.report.run import (
     Tried,
 )
 
-__all__ = ["number", "read_lines", "read_object", "read_run"]
+__all__ = ["number", "read_lines", "read_object", "read_plan", "read_run"]
 
 
 def read_run(folder: Path) -> Run:
@@ -64,7 +65,7 @@ def read_run(folder: Path) -> Run:
         },
         parent=Parent(_text(parent["run"]), _step(parent)) if "run" in parent else None,
         changes=tuple(_text(change) for change in _list(about.get("changes"))),
-        plan=_plan(folder / "plan.json"),
+        plan=read_plan(folder),
         history=_history(read_lines(folder / "history.jsonl"), lines),
         samples=tuple(
             Sample(at, *words) for at, words in _texts(folder, "samples", Sample._fields)
@@ -91,9 +92,9 @@ def read_object(path: Path) -> dict[str, Json]:
             write="the folder that `thalweg train` printed, or its name",
         ) from None
     except ValueError as error:
-        raise _damaged(path, 1, str(error)) from None
+        raise _unreadable(path, str(error)) from None
     if not isinstance(found, dict):
-        raise _damaged(path, 1, f"a {type(found).__name__}")
+        raise _unreadable(path, f"a {type(found).__name__}")
     return found
 
 
@@ -127,6 +128,21 @@ def read_lines(path: Path) -> list[dict[str, Json]]:
 def number(value: Json) -> float:
     """Return a JSON number as a float; NaN for anything else."""
     return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def _unreadable(path: Path, problem: str) -> StateError:
+    """Return the error for a file that is one object; of a run's files only the record must be."""
+    back = "restore the file"
+    if path.name == "recipe.json":
+        back += "; checkpoints/*/state.json hold its tree, as 'recipe'"
+    elif path.name == "plan.json":
+        back += f", or go on without the plan: rm {shlex.quote(str(path))}"
+    return StateError(
+        f"{path.name} is not a JSON object: {problem}",
+        expected="one JSON object",
+        where=str(path),
+        write=back,
+    )
 
 
 def _damaged(path: Path, line: int, problem: str) -> StateError:
@@ -168,7 +184,16 @@ def _model(value: Json) -> ModelSize:
     return ModelSize(*sizes)
 
 
-def _plan(path: Path) -> Plan:
+def read_plan(folder: Path) -> Plan:
+    """Return what a run was to do; nothing without a plan.json.
+
+    Args:
+        folder: The run's folder.
+
+    Raises:
+        StateError: The file holds something else.
+    """
+    path = folder / "plan.json"
     if not path.exists():
         return Plan()
     plan = read_object(path)
