@@ -98,7 +98,7 @@ def test_a_folder_without_a_tokenizer_is_refused_before_a_run_begins(run, folder
         file.unlink()
     code, said = run(*line(recipe, "ours"))
     assert code == 3
-    assert "no tokenizer that can be read in 'ours'" in said
+    assert f"no tokenizer that can be read in '{folder / 'ours'}'" in said
     assert "--tokenizer bytes" in said
     assert not (folder / "runs" / "it").exists()
     code, said = run(*line(recipe, "ours", "--tokenizer", "bytes"))
