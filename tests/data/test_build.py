@@ -63,7 +63,7 @@ def test_a_build_of_several_sources_divides_each_as_a_build_of_it_does(
             (tmp_path / name / f"{number:02d}.txt").write_text(f"{name} text {number}\n" * 20)
     sources = [tmp_path / "few", tmp_path / "many"]
     alone = [make(tmp_path, source, held_out=0.2) for source in sources]
-    both = make(tmp_path, sources, held_out=0.2)
+    both = make(tmp_path, [[source] for source in sources], held_out=0.2)
     assert stream(both.train) == [id for built in alone for id in stream(built.train)]
     assert stream(both.held_out) == [id for built in alone for id in stream(built.held_out)]
 
@@ -95,6 +95,20 @@ def test_a_second_build_finds_the_first(tmp_path: Path):
     file.rename(tmp_path / "b.jsonl")  # another name, the same content
     assert make(tmp_path, tmp_path / "b.jsonl").train == first.train
     assert first.train.stat().st_mtime_ns == changed
+
+
+def test_a_list_of_many_files_is_one_source_and_holds_out_whole_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("thalweg.data.files._FEW_TEXTS", 3)
+    files = [tmp_path / f"{number:02d}.txt" for number in range(30)]
+    for file in files:
+        file.write_text(f"text {file.stem}\n" * 20)
+    whole = {f"text {file.stem}\n" * 20 for file in files}
+    held = make(tmp_path, files, held_out=0.2).held_out
+    texts = bytes(id if id != END else 0 for id in stream(held)).decode().split("\0")[1:]
+    assert 0 < len(texts) < 30
+    assert set(texts) <= whole
 
 
 def test_compressed_bytes_under_the_name_of_a_text_are_no_text(tmp_path: Path):

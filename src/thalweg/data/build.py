@@ -79,7 +79,8 @@ def build(
     """Return the stores of these texts, made now or found, and their tokenizer.
 
     Args:
-        sources: A file, folder, pattern, saved data set or `hf:owner/name`, or several.
+        sources: A file, folder, pattern, saved data set or `hf:owner/name`, or a list of them; a
+            list of lists where several sources decide alone what they hold out.
         tokenizer: `bytes`, `bpe:4096`, a folder with `tokenizer.json`, or a hub name.
         field: Where JSON lines and tables have their text.
         held_out: Share kept in a store of its own, 0 <= held_out < 1.

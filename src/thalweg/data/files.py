@@ -43,8 +43,8 @@ __all__ = [
     "whole_table",
 ]
 
-Sources: TypeAlias = "str | Path | Sequence[str | Path]"
-"""One source or several."""
+Sources: TypeAlias = "str | Path | Sequence[str | Path | Sequence[str | Path]]"
+"""One source, of a file or several; or several, each a list."""
 
 Kind: TypeAlias = Literal["text", "jsonl", "parquet", "arrow"]
 
@@ -96,11 +96,13 @@ def find_files(sources: Sources) -> tuple[Path, ...]:
 
 
 def find_each(sources: Sources) -> tuple[tuple[Path, ...], ...]:
-    """Return the files of each source, as `find_files`."""
-    several = [sources] if isinstance(sources, str | Path) else list(sources)
-    if not several:
+    """Return the files of each source, as `find_files`. A list is one source; of lists, several."""
+    given = [sources] if isinstance(sources, str | Path) else list(sources)
+    flat = all(isinstance(one, str | Path) for one in given)
+    groups = [given] if flat else [[g] if isinstance(g, str | Path) else [*g] for g in given]
+    if not given or not all(groups):
         raise _nothing(str(sources))
-    return tuple(tuple(_files_of(source)) for source in several)
+    return tuple(tuple(f for one in group for f in _files_of(str(one))) for group in groups)
 
 
 def kind_of(path: Path) -> Kind:

@@ -107,7 +107,7 @@ def read_text(
     """
     spec: str | Path = tokenizer
     if tokenizer.startswith("bpe") and len(data) > 1:
-        every = [file for files in data.values() for file in files]
+        every = [list(files) for files in data.values()]
         spec = build(every, tokenizer=tokenizer, field=field, held_out=held_out).train
     stores = {
         name: build(list(files), tokenizer=spec, field=field, held_out=held_out)
