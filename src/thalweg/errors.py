@@ -104,9 +104,15 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return "one of: " + ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 
 
-def no_room(error: OSError) -> bool:
-    """Return whether the system says that a disk, or what one may have of it, is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+def no_room(error: Exception) -> bool:
+    """Return whether the system says that a disk, or what one may have of it, is full.
+
+    Libraries written in Rust raise an error of their own, which quotes the system's number.
+    """
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError):
+        return error.errno in full
+    return any(f"(os error {number})" in str(error) for number in full)
 
 
 def of_file(error: OSError) -> StateError:

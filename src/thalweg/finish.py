@@ -28,6 +28,7 @@ from thalweg.core.recipe import Recipe, origin
 from thalweg.core.replay import batch_at
 from thalweg.core.session import build_learners, check_recipe, open_run
 from thalweg.core.state import RunState
+from thalweg.core.text import encodes
 from thalweg.core.time import Time
 from thalweg.core.tree import flatten
 from thalweg.core.world import World, is_main
@@ -126,7 +127,7 @@ def sample(
 def _check_text(prompts: Sequence[str]) -> None:
     """Refuse a prompt that holds bytes of another encoding, which a shell may hand on."""
     for prompt in prompts:
-        if prompt.encode(errors="ignore").decode() != prompt:
+        if not encodes(prompt):
             raise DataError(
                 f"prompt {prompt!a}",
                 expected="text in UTF-8",
@@ -237,7 +238,7 @@ def _room_for(place: Path, again: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        if isinstance(error, OSError) and not no_room(error):
+        if not no_room(error):
             raise
         raise StateError(
             f"'{place}' cannot be written: {error}",
@@ -263,8 +264,9 @@ def _prompt_to_try(folder: Path) -> str:
 def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str:
     """Return what a step of a run saw: source, row number and text of each row."""
     recipe, file = open_run(run)
-    for path in [path for path in checkpoints(run) if not damage_of(path)][-1:]:
-        check_recipe(read_state(path), run)
+    newest = next((path for path in reversed(checkpoints(run)) if not damage_of(path)), None)
+    if newest is not None:
+        check_recipe(read_state(newest), run)
     batch, names = batch_at(run, recipe, step, finder(file))
     folder = tokenizer_folder(recipe)
     tokenizer = load_tokenizer(folder) if folder is not None else None

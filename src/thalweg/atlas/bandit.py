@@ -340,9 +340,9 @@ def adam(lr: Dial = 0.03) -> AdamW:
 
 
 @torch.no_grad()
-def read_logprobs(policy: Policy, prompts_Q: Sequence[int]) -> torch.Tensor:
+def read_logprobs(policy: nn.Module, prompts_Q: Sequence[int]) -> torch.Tensor:
     """Return the log-probs [Q, T, V] of every token, on the CPU wherever the policy is."""
-    return policy.logprobs(torch.tensor(prompts_Q)).cpu()
+    return policy_of(policy).logprobs(torch.tensor(prompts_Q)).cpu()
 
 
 @torch.no_grad()

@@ -14,7 +14,6 @@ from thalweg.atlas.bandit import (
     Table,
     adam,
     answers,
-    policy_of,
     read_logprobs,
 )
 from thalweg.atlas.kit import bottom
@@ -51,7 +50,7 @@ class Fit:
     @torch.no_grad()
     def __call__(self, ctx: Context) -> Mapping[str, float]:
         """Return the number."""
-        log_QTV = read_logprobs(policy_of(ctx.models["policy"].module), TEST)
+        log_QTV = read_logprobs(ctx.models["policy"].module, TEST)
         p_QTV = read_logprobs(self.teacher, TEST).exp()
         return {"fit": float(-(p_QTV * log_QTV).sum(2).mean())}
 

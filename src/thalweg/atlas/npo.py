@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from thalweg.atlas.bandit import Bandit, Softmax, Table, adam, policy_of, read_logprobs
+from thalweg.atlas.bandit import Bandit, Softmax, Table, adam, read_logprobs
 from thalweg.atlas.runs import history
 from thalweg.atlas.verdict import at_least, every, lower
 from thalweg.core.claim import Arm, Claim, Metrics, Results, Size, Verdict
@@ -42,7 +42,7 @@ class Damage:
     def __call__(self, ctx: Context) -> Mapping[str, float]:
         """Return the numbers."""
         now, ref = (
-            read_logprobs(policy_of(ctx.models[name].module), range(WORLD.prompts))[:, 0]
+            read_logprobs(ctx.models[name].module, range(WORLD.prompts))[:, 0]
             for name in ("policy", "ref")
         )
         label = torch.from_numpy(WORLD.is_right[:, 0].argmax(1))[:, None]

@@ -6,16 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from thalweg.atlas.bandit import (
-    Bandit,
-    Exact,
-    Pulls,
-    Softmax,
-    adam,
-    online,
-    policy_of,
-    read_logprobs,
-)
+from thalweg.atlas.bandit import Bandit, Exact, Pulls, Softmax, adam, online, read_logprobs
 from thalweg.atlas.runs import history
 from thalweg.atlas.verdict import at_least, every
 from thalweg.core.claim import Arm, Claim, Metrics, Results, Size, Verdict
@@ -56,7 +47,7 @@ class Localises:
     def __call__(self, ctx: Context) -> Mapping[str, float]:
         """Return the number."""
         policy, prm, ref = (
-            read_logprobs(policy_of(ctx.models[name].module), range(WORLD.prompts)).double().numpy()
+            read_logprobs(ctx.models[name].module, range(WORLD.prompts)).double().numpy()
             for name in ("policy", "prm", "ref")
         )
         odds, reward, right = np.exp(policy), prm - ref, WORLD.is_right

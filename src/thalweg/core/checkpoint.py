@@ -7,7 +7,6 @@
 A folder whose manifest does not hold is damaged; loading says so and takes the one before.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ from thalweg.core.learner import Learner
 from thalweg.core.names import called
 from thalweg.core.tree import read_record, record
 from thalweg.core.world import World
-from thalweg.errors import StateError
+from thalweg.errors import StateError, no_room
 
 __all__ = [
     "checkpoints",
@@ -261,9 +260,8 @@ def _sync(path: Path) -> None:
 
 
 def _cannot_write(error: OSError, run: Path) -> StateError:
-    full = error.errno == errno.ENOSPC
     return StateError(
-        "the disk is full" if full else f"the checkpoint cannot be written: {error}",
+        "the disk is full" if no_room(error) else f"the checkpoint cannot be written: {error}",
         expected="room for one more checkpoint; earlier ones are untouched",
         where=str(run / "checkpoints"),
         write=f"make room, then: thalweg resume {called(run)}",

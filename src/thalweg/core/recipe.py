@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from thalweg.core.form import check_form
 from thalweg.core.protocols import Controller, Dial, ModelSpec, Monitor, Move, Schedule, Source
 from thalweg.core.time import Span, share
-from thalweg.core.tree import flatten
+from thalweg.core.tree import flatten, no_record
 from thalweg.errors import ColumnError, DialError, RecipeError, did_you_mean
 
 __all__ = ["Compute", "CopyOf", "Phase", "Recipe", "Saves", "check", "origin"]
@@ -235,13 +235,7 @@ def _check_dial(path: str, value: Any, holder: Any, field: str) -> None:
     if isinstance(value, float) and value != value:
         raise DialError(f"{path} = NaN", expected="a number", where=path, write=f"{path}=0.1")
     if isinstance(value, list):
-        raise RecipeError(
-            f"{path} is a list",
-            expected="a tuple: what a recipe holds does not change, and schedules are looked for "
-            "in tuples",
-            where=path,
-            write="(a, b), or (a,) of one",
-        )
+        raise no_record(value, path)
     if isinstance(value, FunctionType) and not _takes_functions(holder, field):
         raise DialError(
             f"{path} is a plain function",

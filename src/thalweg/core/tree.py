@@ -29,6 +29,7 @@ __all__ = [
     "freezing",
     "get",
     "keys_of",
+    "no_record",
     "put",
     "reach",
     "read_record",
@@ -184,10 +185,10 @@ def record(tree: Any, path: str = "") -> Any:
         return [record(value, _join(path, str(i))) for i, value in enumerate(tree)]
     if isinstance(tree, FunctionType):
         return {"$function": _name(tree, path)}
-    raise _no_record(tree, path or "the recipe")
+    raise no_record(tree, path or "the recipe")
 
 
-def _no_record(value: Any, where: str) -> RecipeError:
+def no_record(value: Any, where: str) -> RecipeError:
     """Return what to say of a value that a record cannot give back as it is."""
     if isinstance(value, list):
         given, write = "a list", "a tuple: (a, b), or (a,) of one"

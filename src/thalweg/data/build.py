@@ -17,7 +17,6 @@ sides. The rule looks at one source at a time: what a build of several holds out
 of that source alone holds out too.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -47,7 +46,7 @@ from thalweg.data.files import (
 from thalweg.data.publish import publish
 from thalweg.data.store import STORE_VERSION, anew
 from thalweg.data.tokenizer import LARGEST, Tokenizer, load_tokenizer, train_bpe
-from thalweg.errors import DataError, DialError
+from thalweg.errors import DataError, DialError, no_room
 
 __all__ = ["Built", "bpe_size", "build", "build_with", "home_folder"]
 
@@ -334,7 +333,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not no_room(error):
             raise
         free = shutil.disk_usage(folder).free
         raise DataError(

@@ -15,6 +15,7 @@ from typing import BinaryIO, NamedTuple, NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from thalweg.core.text import encodes
 from thalweg.data.files import (
     Segment,
     Sources,
@@ -114,7 +115,7 @@ def text_of(record: Record, segment: Segment, field: str, value: int = 0) -> str
     """
     text = record.values[value]
     if isinstance(text, str):
-        if text.isascii() or _encodes(text):
+        if text.isascii() or encodes(text):
             return text
         given = f"field '{field}' holds half of a surrogate pair, which is no character"
     else:
@@ -152,14 +153,6 @@ def _asked(fields: Sequence[str], options: Sequence[str]) -> list[_Asked]:
     return [_Asked(*pair) for pair in zip(fields, named, strict=True)]
 
 
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _text(segment: Segment) -> Iterator[Record]:
     number, rest = 0, ""
     for offset, block in _blocks(segment):
@@ -168,10 +161,11 @@ def _text(segment: Segment) -> Iterator[Record]:
         except UnicodeDecodeError as error:
             _undecodable(segment, error, offset)
         places = [found.start() for found in CUT.finditer(rest, max(0, len(rest) - _NEAR))]
-        stop = places[-1] if places else len(rest) * (len(rest) > _LONGEST)
-        if stop:
-            yield Record(number, (rest[:stop],), segment.opens and number == 0)
-            number, rest = number + 1, rest[stop:]
+        if not places and len(rest) <= _LONGEST:
+            continue
+        stop = places[-1] if places else len(rest)
+        yield Record(number, (rest[:stop],), segment.opens and number == 0)
+        number, rest = number + 1, rest[stop:]
     if rest:
         yield Record(number, (rest,), segment.opens and number == 0)
 

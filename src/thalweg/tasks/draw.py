@@ -13,6 +13,7 @@ import numpy as np
 
 from thalweg.core.protocols import Listed, Problem, Task
 from thalweg.core.rng import rng
+from thalweg.core.text import encodes
 from thalweg.errors import DialError, RecipeError
 
 __all__ = ["check_task", "check_whole", "no_levels", "problem_at", "rise", "row_at"]
@@ -144,11 +145,9 @@ def _fit(task: object, method: str, problem: Problem) -> Problem:
     for name, text in (("prompt", problem.prompt), ("answer", problem.answer)):
         if not isinstance(text, str):
             raise _unfit(task, method, f"a problem with {name} {text!r:.80}", "text")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
+        if not encodes(text):
             given = f"a problem with {name} {text!r:.80}, which holds half of a surrogate pair"
-            raise _unfit(task, method, given, "characters") from error
+            raise _unfit(task, method, given, "characters")
     return problem
 
 

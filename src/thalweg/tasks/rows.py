@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from thalweg.core.protocols import Grade, Problem
+from thalweg.core.text import encodes
 from thalweg.errors import DataError, RecipeError, did_you_mean
 from thalweg.tasks.choice import LETTERS, verify_choice, write_choices
 from thalweg.tasks.draw import no_levels
@@ -135,14 +136,13 @@ def _read(task: Rows, changed: int, size: int) -> tuple[Problem, ...]:
 def _row(line: bytes, where: str) -> Mapping[str, Any]:
     try:
         row = json.loads(line.decode())
-        json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        given = "text with half of a surrogate pair, which is no character"
-        raise _unfit(given, "whole characters", where) from error
     except (ValueError, RecursionError) as error:
         raise _unfit(f"a line that is not JSON: {error}", "one object a line", where) from error
     if not isinstance(row, dict):
         raise _unfit(f"a line that holds {type(row).__name__}", "one object a line", where)
+    if not encodes(json.dumps(row, ensure_ascii=False)):
+        given = "text with half of a surrogate pair, which is no character"
+        raise _unfit(given, "whole characters", where)
     return row
 
 
