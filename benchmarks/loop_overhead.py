@@ -65,10 +65,7 @@ def run(
     folder: Path, steps: int, rows: int, sources: int, spent: dict[str, float]
 ) -> list[tuple[float, float]]:
     """Train; return the clock, and the seconds spent in the model so far, after each step."""
-    text = folder / "text.txt"
-    text.write_text(" ".join(f"word{i % 977} {i % 89}" for i in range(60_000)))
-    store = str(build(text, home=folder, progress=False).train)
-    texts = {name: Corpus(store, length=256, name=name) for name in "abc"[:sources]}
+    texts = {name: _corpus(folder, name) for name in "abc"[:sources]}
     weights = Blend({"a": 1.0, "b": 1.0, "c": 0.0}, {"a": 0.0, "b": 1.0, "c": 1.0})
     source = Mixture(texts, weights) if sources > 1 else texts["a"]
     model = Transformer(vocabulary=320, width=16, layers=1, heads=1, positions=256)
@@ -87,6 +84,12 @@ def run(
         watchers = [lambda: bar.update, lambda: mark]
         train(recipe, folder / "run", session=Session(watchers))
     return marks
+
+
+def _corpus(folder: Path, name: str) -> Corpus:
+    text = folder / f"{name}.txt"
+    text.write_text(" ".join(f"{name}{i % 977} {i % 89}" for i in range(60_000)))
+    return Corpus(str(build(text, home=folder, progress=False).train), length=256, name=name)
 
 
 def now() -> float:

@@ -68,7 +68,7 @@ def test_rows_hold_the_documents_in_their_order(letters: str, scores: str):
     assert batch["document"][0].tolist() == [0, 0, 1, 1, 1, 2]
     assert batch["document"][5].tolist() == [0, 0, 0, 1, 1, 1]
     assert batch["id"].tolist() == list(range(6))
-    assert (state["epoch"], state["row"]) == (1, 0)
+    assert (state["epoch"], state["row"]) == (0, 6)
     assert source.documents(0, 0).tolist() == [3, 1, 5]
     assert source.size == 27
 

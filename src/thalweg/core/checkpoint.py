@@ -20,7 +20,7 @@ from thalweg.core.learner import Learner
 from thalweg.core.names import called
 from thalweg.core.tree import read_record, record
 from thalweg.core.world import World
-from thalweg.errors import StateError, no_room
+from thalweg.errors import StateError
 
 __all__ = [
     "checkpoints",
@@ -261,7 +261,7 @@ def _sync(path: Path) -> None:
 
 def _cannot_write(error: OSError, run: Path) -> StateError:
     return StateError(
-        "the disk is full" if no_room(error) else f"the checkpoint cannot be written: {error}",
+        f"the checkpoint cannot be written: {error}",
         expected="room for one more checkpoint; earlier ones are untouched",
         where=str(run / "checkpoints"),
         write=f"make room, then: thalweg resume {called(run)}",

@@ -6,8 +6,7 @@ stream, so every id but its very first is a target exactly once a pass, and docu
 order: a score sorts documents, not rows that hold pieces of several.
 
 The plan of a pass is the order (4 bytes a document) and where every 32nd document begins. It is a
-function of the store, its scores, and the pass; it is made when first needed and never saved. A
-row is addressed as pass * 2^32 + row of the pass.
+function of the store, its scores, and the pass; it is made when first needed and never saved.
 """
 
 import hashlib
@@ -22,6 +21,7 @@ import torch
 from thalweg.core.batch import Batch, Column, Lazy
 from thalweg.core.protocols import Context, State
 from thalweg.core.time import Time
+from thalweg.data.laid import EPOCH, Documents, Layout, Tokens, advance, lay_out, stretches
 from thalweg.data.orders import Order, Shuffled
 from thalweg.data.pool import BLOCK, Pool, Turn
 from thalweg.data.rows import (
@@ -34,12 +34,11 @@ from thalweg.data.rows import (
 )
 from thalweg.data.score import open_scores
 from thalweg.data.select import Select
-from thalweg.data.store import Store, open_store
+from thalweg.data.store import Store, open_store, opened
 from thalweg.errors import DataError
 
 __all__ = ["Ordered"]
 
-_EPOCH = 1 << 32
 _EVERY = 32  # documents between two known places; divides BLOCK
 
 
@@ -111,8 +110,7 @@ class Ordered:
 
     def most(self, seed: int) -> float:
         """Return the most rows that it can give; infinite without `max_epochs`."""
-        plans = self._documents(seed).plans
-        return most_in_epochs(self.max_epochs, lambda epoch: plans(epoch).rows(self.length))
+        return most_in_epochs(self.max_epochs, self._rows(seed).count)
 
     def shares(self, time: Time) -> Mapping[str, float]:
         """Return the share of rows of each name: all."""
@@ -128,17 +126,15 @@ class Ordered:
         """
         check_length(self.length, f"Ordered '{self.name}'")
         check_epochs(self.max_epochs, self.name)
+        open_store(self.store)
         documents = self._documents(ctx.seed)
-        documents.plans(0)
+        documents.plan(0)
         fingerprint = documents.selected.fingerprint
         return {"epoch": 0, "row": 0, "id": 0, "fingerprint": fingerprint}
 
     def room(self, state: State, ctx: Context) -> int:
         """Return how many of `ctx.rows` rows can still be given."""
-        documents = self._documents(ctx.seed)
-        return room_in_epochs(
-            state, ctx.rows, self.max_epochs, lambda epoch: documents.plans(epoch).rows(self.length)
-        )
+        return room_in_epochs(state, ctx.rows, self.max_epochs, self._rows(ctx.seed).count)
 
     def next(self, state: State, ctx: Context) -> tuple[Batch, State]:
         """Return `ctx.rows` rows and the next state.
@@ -147,53 +143,52 @@ class Ordered:
             StateError: The state belongs to other data or other scores.
             DataError: `max_epochs` does not leave `ctx.rows` rows.
         """
-        documents = self._documents(ctx.seed)
+        rows = self._rows(ctx.seed)
+        documents = rows.documents
         check_fingerprint(state, documents.selected.fingerprint, self.store)
         if self.max_epochs is not None and self.room(state, ctx) < ctx.rows:
             raise spent(self.name, self.max_epochs, self.store)
-        address = np.empty(ctx.rows, np.int64)
+        before, row = int(state["epoch"]), int(state["row"])
+        address, epoch, row = advance(before, row, ctx.rows, rows.count)
         weight = torch.ones(ctx.rows, self.length)
-        plans, filled = documents.plans, 0
-        epoch, row = int(state["epoch"]), int(state["row"])
-        while filled < ctx.rows:
-            count = plans(epoch).rows(self.length)
-            taken = min(count - row, ctx.rows - filled)
-            address[filled : filled + taken] = epoch * _EPOCH + np.arange(row, row + taken)
-            filled, row = filled + taken, row + taken
-            if row == count:
-                last = plans(epoch).targets - (count - 1) * self.length
-                weight[filled - 1, last:] = 0.0
-                epoch, row = epoch + 1, 0
+        for one in range(before, epoch + 1):
+            last = rows.count(one) - 1
+            for place in np.flatnonzero(address == one * EPOCH + last).tolist():
+                weight[place, documents.plan(one).targets - last * self.length :] = 0.0
         first = int(state["id"])
         columns: dict[str, Column] = {
-            "tokens": Lazy.of(_Tokens(documents, self.length), address),
+            "tokens": Lazy.of(Tokens(rows), address),
             "weight": weight,
             "source": torch.zeros(ctx.rows, dtype=torch.int64),
             "id": torch.arange(first, first + ctx.rows),
         }
         if self.mask_documents:
-            columns["document"] = Lazy.of(_Ordinals(documents, self.length), address)
+            columns["document"] = Lazy.of(Documents(rows), address)
         return Batch(columns), {**state, "epoch": epoch, "row": row, "id": first + ctx.rows}
 
     def documents(self, epoch: int, row: int, seed: int = 0) -> np.ndarray:
         """Return which documents of the store a row of a pass shows, int64, in order."""
-        plan = self._documents(seed).plans(epoch)
-        piece = plan.piece(open_store(self.store), row * self.length, self.length + 1)
-        return piece.document[np.flatnonzero(np.diff(piece.ordinal, prepend=-1))]
+        store = open_store(self.store)
+        return self._rows(seed).pieces(store, epoch, np.array([row])).document
 
     def _documents(self, seed: int) -> "_Documents":
         return _Documents(self.store, self.order, self.select, self.scores, self.name, seed)
 
+    def _rows(self, seed: int) -> "_Rows":
+        return _Rows(self._documents(seed), self.length)
 
-class _Piece(NamedTuple):
-    """Where the ids of a stretch of a stream lie."""
 
-    place: np.ndarray
-    """int64 [n], in the store; shorter than asked for at the end of the stream."""
-    ordinal: np.ndarray
-    """int32 [n]: 0 in the first document of the stretch, 1 in the second, ..."""
+class _Pieces(NamedTuple):
+    """The parts of documents that rows show, in order."""
+
     document: np.ndarray
-    """int64 [n], in the store."""
+    """int64 [pieces], in the store."""
+    start: np.ndarray
+    """int64 [pieces], where each begins in the store's stream."""
+    size: np.ndarray
+    """int64 [pieces], ids of each."""
+    counts: np.ndarray
+    """int64 [n], pieces of each row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,22 +204,26 @@ class _Plan:
     def targets(self) -> int:
         return int(self.begins[-1]) - 1
 
-    def rows(self, length: int) -> int:
-        return -(-self.targets // length)
+    def pieces(self, store: Store, start: np.ndarray, length: int) -> _Pieces:
+        """Return where the ids start .. start + length - 1 of the pass come from, for each start.
 
-    def piece(self, store: Store, start: int, length: int) -> _Piece:
-        """Return where ids start .. start + length - 1 of the stream come from."""
-        stop = min(start + length, int(self.begins[-1]))
-        low, high = np.searchsorted(self.begins[:-1], [start, stop - 1], side="right") - 1
-        documents = self.order[low * _EVERY : (high + 1) * _EVERY].astype(np.int64)
-        first = np.array(store.documents[documents])
-        sizes = store.documents[documents + 1] - first
-        ends = int(self.begins[low]) + np.cumsum(sizes)
-        stream = np.arange(start, stop)
-        which = np.searchsorted(ends, stream, side="right")
-        place = first[which] + stream - (ends - sizes)[which]
-        ordinal = np.cumsum(np.diff(which, prepend=which[:1]) > 0, dtype=np.int32)
-        return _Piece(place, ordinal, documents[which])
+        Behind the end of the pass there is nothing.
+        """
+        stop = np.minimum(start + length, self.begins[-1])
+        low = np.searchsorted(self.begins[:-1], start, side="right") - 1
+        high = np.searchsorted(self.begins[:-1], stop, side="left")
+        counts = np.minimum(high * _EVERY, len(self.order)) - low * _EVERY
+        row = np.repeat(np.arange(len(start)), counts)
+        document = stretches(self.order, low * _EVERY, counts).astype(np.int64)
+        first = store.documents[document]
+        size = store.documents[document + 1] - first
+        before = np.cumsum(size) - size  # ids of all the documents in front of each
+        begin = before + (self.begins[low] - before[np.cumsum(counts) - counts])[row]
+        cut = np.maximum(start[row] - begin, 0)
+        shown = np.minimum(begin + size, stop[row]) - begin - cut
+        kept = shown > 0
+        of_row = np.bincount(row[kept], minlength=len(start))
+        return _Pieces(document[kept], (first + cut)[kept], shown[kept], of_row)
 
 
 @dataclass(frozen=True)
@@ -240,11 +239,37 @@ class _Documents:
 
     @property
     def selected(self) -> "_Selected":
-        return _selected(self, open_store(self.store))
+        return _selected(self, opened(self.store))
+
+    def plan(self, epoch: int) -> _Plan:
+        return _plans(self, opened(self.store))(epoch)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Documents, and how long the rows are that they are cut into."""
+
+    documents: _Documents
+    length: int
 
     @property
-    def plans(self) -> "Callable[[int], _Plan]":
-        return _plans(self, open_store(self.store))
+    def store(self) -> str:
+        """Folder of the store."""
+        return self.documents.store
+
+    def count(self, epoch: int) -> int:
+        """Return the rows of a pass."""
+        return -(-self.documents.plan(epoch).targets // self.length)
+
+    def pieces(self, store: Store, epoch: int, rows: np.ndarray) -> _Pieces:
+        """Return what rows of a pass show."""
+        plan = _plans(self.documents, store)(epoch)
+        return plan.pieces(store, rows * self.length, self.length + 1)
+
+    def layout(self, store: Store, epoch: int, rows: np.ndarray) -> Layout:
+        """Return the layout of rows of a pass."""
+        found = self.pieces(store, epoch, rows)
+        return lay_out(found.start, found.size, found.counts, self.length + 1)
 
 
 class _Selected(NamedTuple):
@@ -323,42 +348,3 @@ def _sizes(store: Store, documents: np.ndarray) -> np.ndarray:
 
 def _blocks(order: np.ndarray) -> list[np.ndarray]:
     return [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
-
-
-def _rows_of(documents: _Documents, length: int, address: np.ndarray) -> list[_Piece]:
-    store, plans = open_store(documents.store), documents.plans
-    epochs, rows = np.divmod(address, _EPOCH)
-    return [
-        plans(epoch).piece(store, row * length, length + 1)
-        for epoch, row in zip(epochs.tolist(), rows.tolist(), strict=True)
-    ]
-
-
-@dataclass(frozen=True)
-class _Tokens:
-    """Reads the ids of rows: int64 [n, L + 1]; past the end, the end-of-text."""
-
-    documents: _Documents
-    length: int
-
-    def __call__(self, address: np.ndarray) -> torch.Tensor:
-        store = open_store(self.documents.store)
-        out = np.full((len(address), self.length + 1), store.end_id, np.int64)
-        for row, piece in enumerate(_rows_of(self.documents, self.length, address)):
-            out[row, : len(piece.place)] = store.tokens[piece.place]
-        return torch.from_numpy(out)
-
-
-@dataclass(frozen=True)
-class _Ordinals:
-    """Reads which document of its row each id belongs to: int32 [n, L + 1]."""
-
-    documents: _Documents
-    length: int
-
-    def __call__(self, address: np.ndarray) -> torch.Tensor:
-        out = np.zeros((len(address), self.length + 1), np.int32)
-        for row, piece in enumerate(_rows_of(self.documents, self.length, address)):
-            out[row] = piece.ordinal[-1] + 1
-            out[row, : len(piece.ordinal)] = piece.ordinal
-        return torch.from_numpy(out)

@@ -1,8 +1,7 @@
 """Prompts and answers: several examples packed in a row, and only the answers count.
 
 In each epoch the examples are shuffled and rows are filled in that order. The plan of an epoch is
-a function of store, length, seed and epoch; it is computed when first needed and not saved. A row
-is addressed as epoch * 2^32 + row of the epoch.
+a function of store, length, seed and epoch; it is computed when first needed and not saved.
 """
 
 from collections.abc import Mapping
@@ -16,8 +15,9 @@ import torch
 from thalweg.core.batch import Batch, Column, Lazy
 from thalweg.core.protocols import Context, State
 from thalweg.core.time import Time
+from thalweg.data.laid import Documents, Layout, Tokens, Weights, advance, lay_out, stretches
 from thalweg.data.order import order_key, permute
-from thalweg.data.pack import Layout, lay_out, pack
+from thalweg.data.pack import pack
 from thalweg.data.rows import (
     Overlong,
     Sizes,
@@ -29,12 +29,10 @@ from thalweg.data.rows import (
     room_in_epochs,
     spent,
 )
-from thalweg.data.store import Store, open_store
+from thalweg.data.store import Store, open_store, opened
 from thalweg.errors import DataError
 
 __all__ = ["Pairs"]
-
-_EPOCH = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class Pairs:
     @property
     def size(self) -> int:
         """Targets that count in one epoch."""
-        return self._rows(0).examples.targets
+        return self._examples.targets
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -101,8 +99,7 @@ class Pairs:
 
     def shares(self, time: Time) -> Mapping[str, float]:
         """Return the mean share of a row's places that hold a target that counts."""
-        rows = self._rows(0)
-        return {self.name: rows.examples.targets / (rows.count(0) * self.length)}
+        return {self.name: self._examples.targets / (self._rows(0).count(0) * self.length)}
 
     def start(self, ctx: Context) -> State:
         """Return the state before the first row.
@@ -113,8 +110,7 @@ class Pairs:
         """
         check_length(self.length, f"Pairs '{self.name}'")
         check_epochs(self.max_epochs, self.name)
-        sizes = self._rows(ctx.seed).examples.sizes
-        check_sizes(sizes, self.length, self.overlong, self.store)
+        check_sizes(self._examples.sizes, self.length, self.overlong, self.store)
         return {"epoch": 0, "row": 0, "id": 0, "fingerprint": open_store(self.store).fingerprint}
 
     def room(self, state: State, ctx: Context) -> int:
@@ -128,26 +124,26 @@ class Pairs:
             StateError: The state belongs to other data.
             DataError: `max_epochs` does not leave `ctx.rows` rows.
         """
-        check_fingerprint(state, open_store(self.store).fingerprint, self.store)
+        check_fingerprint(state, opened(self.store).fingerprint, self.store)
         if self.max_epochs is not None and self.room(state, ctx) < ctx.rows:
             raise spent(self.name, self.max_epochs, self.store)
         rows = self._rows(ctx.seed)
-        epoch, row, address = int(state["epoch"]), int(state["row"]), np.zeros(ctx.rows, np.int64)
-        for place in range(ctx.rows):
-            if row == rows.count(epoch):
-                epoch, row = epoch + 1, 0
-            address[place] = epoch * _EPOCH + row
-            row += 1
+        epoch, row = int(state["epoch"]), int(state["row"])
+        address, epoch, row = advance(epoch, row, ctx.rows, rows.count)
         first = int(state["id"])
         columns: dict[str, Column] = {
-            "tokens": Lazy.of(_Tokens(rows), address),
-            "weight": _Weights(rows)(address),
+            "tokens": Lazy.of(Tokens(rows), address),
+            "weight": Weights(rows)(address),
             "source": torch.zeros(ctx.rows, dtype=torch.int64),
             "id": torch.arange(first, first + ctx.rows),
         }
         if self.mask_documents:
-            columns["document"] = Lazy.of(_Documents(rows), address)
+            columns["document"] = Lazy.of(Documents(rows), address)
         return Batch(columns), {**state, "epoch": epoch, "row": row, "id": first + ctx.rows}
+
+    @property
+    def _examples(self) -> "_Examples":
+        return _examples(open_store(self.store), self.length + 1, self.overlong == "cut")
 
     def _rows(self, seed: int) -> "_Rows":
         shuffled = self.name if self.shuffle else None
@@ -166,7 +162,7 @@ class _Examples(NamedTuple):
 
 @dataclass(frozen=True)
 class _Rows:
-    """From addresses to rows of examples."""
+    """What the rows of all epochs follow from."""
 
     store: str
     length: int
@@ -174,21 +170,17 @@ class _Rows:
     shuffled: str | None
     seed: int
 
-    @property
-    def examples(self) -> _Examples:
-        return _examples(open_store(self.store), self.length + 1, self.overlong == "cut")
-
     def count(self, epoch: int) -> int:
-        return len(_plan(self, open_store(self.store), epoch)[1]) - 1
+        """Return the rows of an epoch."""
+        return len(_plan(self, opened(self.store), epoch)[1]) - 1
 
-    def layout(self, address: np.ndarray) -> tuple[Store, Layout]:
-        store = open_store(self.store)
-        chosen = []
-        for epoch, row in zip(*(part.tolist() for part in np.divmod(address, _EPOCH)), strict=True):
-            order, bounds = _plan(self, store, epoch)
-            chosen.append(order[bounds[row] : bounds[row + 1]])
-        known = self.examples
-        return store, lay_out(chosen, known.starts, known.lengths, self.length + 1)
+    def layout(self, store: Store, epoch: int, rows: np.ndarray) -> Layout:
+        """Return the layout of rows of an epoch."""
+        known = _examples(store, self.length + 1, self.overlong == "cut")
+        order, bounds = _plan(self, store, epoch)
+        counts = bounds[rows + 1] - bounds[rows]
+        shown = stretches(order, bounds[rows], counts)
+        return lay_out(known.starts[shown], known.lengths[shown], counts, self.length + 1)
 
 
 @lru_cache(maxsize=16)
@@ -224,39 +216,3 @@ def _plan(rows: _Rows, store: Store, epoch: int) -> tuple[np.ndarray, np.ndarray
         key = order_key(rows.seed, rows.shuffled, epoch)
         order = order[permute(np.arange(len(order)), len(order), key)]
     return order, pack(known.lengths[order], rows.length + 1)
-
-
-@dataclass(frozen=True)
-class _Tokens:
-    """Reads the ids of rows: int64 [n, L + 1]."""
-
-    rows: _Rows
-
-    def __call__(self, address: np.ndarray) -> torch.Tensor:
-        store, layout = self.rows.layout(address)
-        ids = store.tokens[np.maximum(layout.place, 0)].astype(np.int64)
-        return torch.from_numpy(np.where(layout.place >= 0, ids, store.end_id))
-
-
-@dataclass(frozen=True)
-class _Documents:
-    """Reads which example of its row each id belongs to: int32 [n, L + 1]."""
-
-    rows: _Rows
-
-    def __call__(self, address: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(self.rows.layout(address)[1].document)
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """Reads which targets count: float32 [n, L]."""
-
-    rows: _Rows
-
-    def __call__(self, address: np.ndarray) -> torch.Tensor:
-        store, layout = self.rows.layout(address)
-        assert store.learned is not None  # refused in start
-        flags = store.learned[np.maximum(layout.place, 0)] * (layout.place >= 0)
-        first = np.diff(layout.document, axis=1, prepend=-1) != 0
-        return torch.from_numpy((flags * ~first)[:, 1:].astype(np.float32))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ import torch
 from thalweg.core.batch import Batch, Column, Lazy
 from thalweg.core.protocols import Context, State
 from thalweg.core.time import Time
+from thalweg.data.laid import Layout, Tokens, Weights, lay_out
 from thalweg.data.order import shuffled
 from thalweg.data.rows import (
     Overlong,
@@ -27,7 +28,7 @@ from thalweg.data.rows import (
     check_sizes,
     spent,
 )
-from thalweg.data.store import Store, open_store
+from thalweg.data.store import Store, open_store, opened
 from thalweg.errors import DataError
 
 __all__ = ["Preferences"]
@@ -105,8 +106,9 @@ class Preferences:
         """
         check_length(self.length, f"Preferences '{self.name}'")
         check_epochs(self.max_epochs, self.name)
+        store = open_store(self.store)
         check_sizes(self._known.sizes, self.length, self.overlong, self.store)
-        return {"row": 0, "fingerprint": open_store(self.store).fingerprint}
+        return {"row": 0, "fingerprint": store.fingerprint}
 
     def room(self, state: State, ctx: Context) -> int:
         """Return how many of `ctx.rows` rows can still be given."""
@@ -119,17 +121,17 @@ class Preferences:
             StateError: The state belongs to other data.
             DataError: `max_epochs` does not leave `ctx.rows` rows.
         """
-        check_fingerprint(state, open_store(self.store).fingerprint, self.store)
+        check_fingerprint(state, opened(self.store).fingerprint, self.store)
         if self.max_epochs is not None and self.room(state, ctx) < ctx.rows:
             raise spent(self.name, self.max_epochs, self.store)
         first = int(state["row"])
         rows = np.arange(first, first + ctx.rows, dtype=np.int64)
         shown = self._shown(rows, ctx.seed)
         columns: dict[str, Column] = {}
-        halves: tuple[_Half, _Half] = ("chosen", "rejected")
-        for half in halves:
-            columns[half] = Lazy.of(_Tokens(self.store, self.length, half), shown)
-            columns[f"{half}_weight"] = _Weights(self.store, self.length, half)(shown)
+        for half in ("chosen", "rejected"):
+            answers = _Half(self.store, self.length, half)
+            columns[half] = Lazy.of(Tokens(answers), shown)
+            columns[f"{half}_weight"] = Weights(answers)(shown)
         columns["source"] = torch.zeros(len(rows), dtype=torch.int64)
         columns["id"] = torch.from_numpy(rows)
         return Batch(columns), {**state, "row": first + ctx.rows}
@@ -143,10 +145,7 @@ class Preferences:
 
     @property
     def _known(self) -> "_Pairs":
-        return _pairs(open_store(self.store), self.length + 1, self.overlong == "cut")
-
-
-_Half = Literal["chosen", "rejected"]
+        return _pairs(opened(self.store), self.length + 1, self.overlong == "cut")
 
 
 class _Pairs(NamedTuple):
@@ -192,39 +191,17 @@ def _pairs(store: Store, capacity: int, cuts: bool) -> _Pairs:
 
 
 @dataclass(frozen=True)
-class _Tokens:
-    """Reads the ids of one half of pairs: int64 [n, L + 1]."""
+class _Half:
+    """One answer of each pair; a row is addressed by its pair in the store."""
 
     store: str
     length: int
-    half: _Half
+    which: str
+    """`chosen` or `rejected`."""
 
-    def __call__(self, pairs: np.ndarray) -> torch.Tensor:
-        store = open_store(self.store)
-        place = _place(store, pairs, self.half, self.length)
-        ids = store.tokens[np.maximum(place, 0)].astype(np.int64)
-        return torch.from_numpy(np.where(place >= 0, ids, store.end_id))
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """Reads which targets of one half count: float32 [n, L]."""
-
-    store: str
-    length: int
-    half: _Half
-
-    def __call__(self, pairs: np.ndarray) -> torch.Tensor:
-        store = open_store(self.store)
-        assert store.learned is not None  # refused by _bounds
-        place = _place(store, pairs, self.half, self.length)
-        flags = store.learned[np.maximum(place, 0)] * (place >= 0)
-        return torch.from_numpy(flags[:, 1:].astype(np.float32))
-
-
-def _place(store: Store, pairs: np.ndarray, half: _Half, length: int) -> np.ndarray:
-    """Return int64 [n, L + 1]: where each id of a half lies in the stream; -1 behind its end."""
-    which = 0 if half == "chosen" else 1
-    bounds = _bounds(store)[pairs, which : which + 2]
-    place: np.ndarray = bounds[:, :1] + np.arange(length + 1)
-    return np.where(place < bounds[:, 1:], place, -1)
+    def layout(self, store: Store, epoch: int, rows: np.ndarray) -> Layout:
+        """Return the layout of rows of one piece each, cut off where they are full."""
+        first = 0 if self.which == "chosen" else 1
+        bounds = _bounds(store)[rows, first : first + 2]
+        sizes = np.minimum(bounds[:, 1] - bounds[:, 0], self.length + 1)
+        return lay_out(bounds[:, 0], sizes, np.ones(len(rows), np.int64), self.length + 1)
