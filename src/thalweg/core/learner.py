@@ -336,7 +336,7 @@ class Learner:
         value, *sums = self.world.total([sum(values[i::width]) for i in range(width)])
         table: dict[str, list[float]] = {}
         if columns:
-            parts = [torch.stack([x.rows[n] for n in columns], 1) for x in losses]
+            parts = [torch.stack([x.rows[n].double() for n in columns], 1) for x in losses]
             mine = torch.cat(parts) if len(parts) > 1 else parts[0]
             values = self.world.gather(mine, rows).T.tolist()
             table = dict(zip(columns, values, strict=True))
