@@ -276,6 +276,7 @@ VALUES = {
     *("Results", "Size", "Method"),
     *("Job", "Plain", "Segment", "Store", "Tokenizer", "Writer"),
     *("Grams", "Pool", "Scores"),
+    *("Documents", "Tokens", "Weights"),  # readers of laid rows
     *("Caller", "ChatServer", "Drawn", "Inspired", "Local", "Synthesis"),
     *("DecoderGrowth", "SelectionMap"),
 }

@@ -78,3 +78,9 @@ def test_what_was_read_is_the_readers_own(tmp_path: Path):
     read = Documents(rows)
     read(np.array([0]))[:] = 7
     assert torch.equal(read(np.array([0])), torch.tensor([[0, 1]], dtype=torch.int32))
+
+
+def test_a_row_that_this_epoch_does_not_have_stands_for_the_next_epoch():
+    address, epoch, row = advance(4, 9, 3, lambda _: 2)
+    assert [divmod(one, EPOCH) for one in address.tolist()] == [(5, 0), (5, 1), (6, 0)]
+    assert (epoch, row) == (6, 1)

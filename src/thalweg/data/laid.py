@@ -58,13 +58,13 @@ def advance(
 
     Args:
         epoch: Of the next row.
-        row: Its number; that of a row too many stands for the first of the next epoch.
+        row: Its number; from that of a row too many on, the first of the next epoch is meant.
         rows: How many.
         count: Epoch -> its rows.
     """
     addresses: list[int] = []
     while rows:
-        if row == count(epoch):
+        if row >= count(epoch):
             epoch, row = epoch + 1, 0
         taken = min(rows, count(epoch) - row)
         addresses += range(epoch * EPOCH + row, epoch * EPOCH + row + taken)
