@@ -40,13 +40,14 @@ from thalweg.controllers import (
     Watch,
 )
 from thalweg.core.batch import Batch
+from thalweg.core.freeze import at
 from thalweg.core.learner import Learner
 from thalweg.core.moves import Learn
 from thalweg.core.names import finder
 from thalweg.core.protocols import Context, Loss, Objective, Routing, Scored, Set, Source
 from thalweg.core.recipe import CopyOf, Phase, Recipe
 from thalweg.core.time import Time, steps
-from thalweg.core.tree import at, read_record, record
+from thalweg.core.tree import read_record, record
 from thalweg.core.weigh import TokenMean
 from thalweg.core.world import World
 from thalweg.data import Biographies, Corpus, Lives, Mixture, Ordered, Pairs, Preferences

@@ -12,8 +12,9 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from thalweg.core.freeze import at
 from thalweg.core.time import Time
-from thalweg.core.tree import at, flatten
+from thalweg.core.tree import flatten
 from thalweg.errors import DialError, RecipeError
 from thalweg.optim import SGD, AdamW, Groups, Muon, build, rates
 from thalweg.schedules import Linear

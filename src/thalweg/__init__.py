@@ -38,6 +38,7 @@ _HOMES = {
         "Size",
     ),
     "thalweg.grafts": ("graft",),
+    "thalweg.core.freeze": ("at",),
     "thalweg.core.grow": ("Grow",),
     "thalweg.core.learner": (
         "Learned",
@@ -95,7 +96,6 @@ _HOMES = {
         "tokens",
     ),
     "thalweg.core.tree": (
-        "at",
         "get",
         "put",
         "record",

@@ -10,11 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from thalweg.core.dials import Dials, From, phase_length
+from thalweg.core.freeze import at
 from thalweg.core.moves import Learn
 from thalweg.core.protocols import Schedule
 from thalweg.core.recipe import Phase, Recipe, scheduled
 from thalweg.core.time import Span, Time
-from thalweg.core.tree import at, find_path, flatten, get, put
+from thalweg.core.tree import find_path, flatten, get, put
 from thalweg.errors import StateError
 from thalweg.laws.convex import extension_factor
 from thalweg.optim import rates

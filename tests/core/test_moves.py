@@ -9,12 +9,12 @@ from torch import nn
 from core_helpers import weights
 from lab import Linear2, Lines, Squared
 from thalweg.core.batch import Batch
+from thalweg.core.freeze import at
 from thalweg.core.learner import Learner
 from thalweg.core.moves import AT_END, NEVER, Copy, Learn, Score
 from thalweg.core.protocols import Context, Loss
 from thalweg.core.report import Report
 from thalweg.core.time import Time
-from thalweg.core.tree import at
 from thalweg.core.weigh import AsGiven, TokenMean
 from thalweg.core.world import World
 from thalweg.errors import Diverged, RecipeError

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_helpers import line_recipe
+from thalweg.core.freeze import at
 from thalweg.core.names import finder
 from thalweg.core.protocols import Schedule
 from thalweg.core.time import Time, steps
-from thalweg.core.tree import at, differences, find_path, flatten, get, put, read_record, record
+from thalweg.core.tree import differences, find_path, flatten, get, put, read_record, record
 from thalweg.errors import DialError, RecipeError
 from thalweg.schedules import Blend, By, Constant, Cosine, Linear, Times
 

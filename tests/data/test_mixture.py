@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_helpers import ctx, states, text_store
+from thalweg.core.freeze import at
 from thalweg.core.protocols import Context
 from thalweg.core.time import Time
-from thalweg.core.tree import at
 from thalweg.data import Corpus, Mixture, Preferences
 from thalweg.data.deficit import UNIT, share_rows, units
 from thalweg.errors import ColumnError, DataError, DialError, RecipeError, StateError

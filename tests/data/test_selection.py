@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from data_helpers import text_store
+from thalweg.core.freeze import at
 from thalweg.core.protocols import Context
 from thalweg.core.time import Time, share, tokens
-from thalweg.core.tree import at
 from thalweg.data import Corpus, Mixture
 from thalweg.data.selection import SelectionMap
 from thalweg.errors import DialError

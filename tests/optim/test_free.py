@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from reference import optimizers as slow
+from thalweg.core.freeze import at
 from thalweg.core.time import Time
-from thalweg.core.tree import at
 from thalweg.errors import DialError, RecipeError
 from thalweg.optim import (
     SGD,

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from thalweg.core.batch import Batch
+from thalweg.core.freeze import at
 from thalweg.core.learner import Learner
 from thalweg.core.protocols import Context, Scored
 from thalweg.core.time import Time
-from thalweg.core.tree import at
 from thalweg.core.world import World
 from thalweg.objectives import METHODS, Method
 from thalweg.optim import SGD

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from thalweg.core.dials import phase_length
+from thalweg.core.freeze import at
 from thalweg.core.grow import Grow
 from thalweg.core.learner import Learner
 from thalweg.core.moves import Learn
 from thalweg.core.protocols import Foreseen
 from thalweg.core.recipe import Phase, Recipe
 from thalweg.core.time import Time
-from thalweg.core.tree import at
 from thalweg.core.world import World
 
 __all__ = [

@@ -2,20 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
+from thalweg.core.freeze import at, freezing
 from thalweg.core.moves import Learn
 from thalweg.core.protocols import Foreseen, Schedule
 from thalweg.core.recipe import Phase, scheduled
 from thalweg.core.state import RunState
 from thalweg.core.time import Span, Time
-from thalweg.core.tree import at, freezing, keys_of, put, reach, read_record
+from thalweg.core.tree import keys_of, put, reach, read_record
 from thalweg.errors import DialError, ThalwegError
 from thalweg.optim import rates
 
 __all__ = ["Dials", "From", "phase_length"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,21 +52,24 @@ class Dials:
     """What leads to each schedule in the phase."""
     constants: Mapping[str, Any]
     """Overridden dials that are numbers."""
-    freeze: Callable[[Time], Any] | None
-    """Makes the source, moves, rows and monitors of a moment; None if nothing is scheduled."""
+    freeze: Callable[[Time], Phase] | None
+    """Makes the phase of a moment, but for its controllers; None if nothing is scheduled."""
+    values: Callable[[Phase], Mapping[str, float]]
+    """Gives `dial/PATH` for every schedule, override and learning rate of what `live` returned."""
 
     @staticmethod
     def of(phase: Phase, overrides: Mapping[str, Any], find: Callable[[str], Any]) -> "Dials":
         """Return the dials of a phase under recorded overrides (path -> record)."""
-        values = {path: read_record(value, find) for path, value in overrides.items()}
-        for path, value in values.items():
+        written = {path: read_record(value, find) for path, value in overrides.items()}
+        for path, value in written.items():
             phase = put(phase, path, value)
         steps, batch_tokens = phase_length(phase)
-        constants = {path: v for path, v in values.items() if not isinstance(v, Schedule)}
+        constants = {path: v for path, v in written.items() if not isinstance(v, Schedule)}
         schedules = scheduled(phase)
         keys = {path: keys_of(phase, path) for path in schedules}
-        freeze = freezing(_scheduled_parts(phase))
-        return Dials(phase, steps, batch_tokens, schedules, keys, constants, freeze)
+        freeze = freezing(phase, only=("source", "do", "rows", "monitors"))
+        values = _latest(partial(_values, constants, keys))
+        return Dials(phase, steps, batch_tokens, schedules, keys, constants, freeze, values)
 
     def time(self, state: RunState) -> Time:
         """Return the moment of the next step."""
@@ -74,31 +81,15 @@ class Dials:
         Raises:
             DialError: A number that a part refuses; less than one row.
         """
-        parts = self.freeze(time) if self.freeze else _scheduled_parts(self.phase)
-        source, do, rows, monitors = parts
-        if not rows >= 1:
+        phase = self.freeze(time) if self.freeze else self.phase
+        if not phase.rows >= 1:
             raise DialError(
-                f"rows = {rows}",
+                f"rows = {phase.rows}",
                 expected="1 or more",
                 where=f"{self.phase.name}.rows, step {time.step} of the phase",
                 write="rows=32",
             )
-        return replace(self.phase, source=source, do=do, rows=round(rows), monitors=monitors)
-
-    def values(self, live: Phase) -> dict[str, float]:
-        """Return `dial/PATH` for every schedule, every override and every learning rate.
-
-        Args:
-            live: What `live` returned.
-        """
-        found: dict[str, Any] = dict(self.constants)
-        for move in live.do:
-            if isinstance(move, Learn):
-                found |= {f"{move.name}.optimizer.{k}": v for k, v in rates(move.optimizer).items()}
-        for path, keys in self.keys.items():
-            if path not in found:
-                found[path] = reach(live, keys)
-        return dict(_flat(found))
+        return phase if type(phase.rows) is int else replace(phase, rows=round(phase.rows))
 
     def table(self, at_most: int = 1000) -> dict[str, dict[str, list[float]]]:
         """Return every dial over the phase: {path: {"step": [...], "value": [...]}}, sampled."""
@@ -114,8 +105,29 @@ class Dials:
         return out
 
 
-def _scheduled_parts(phase: Phase) -> tuple[Any, ...]:
-    return phase.source, phase.do, phase.rows, phase.monitors
+def _values(
+    constants: Mapping[str, Any], keys: Mapping[str, tuple[str | int, ...]], live: Phase
+) -> Mapping[str, float]:
+    found: dict[str, Any] = dict(constants)
+    for move in live.do:
+        if isinstance(move, Learn):
+            found |= {f"{move.name}.optimizer.{k}": v for k, v in rates(move.optimizer).items()}
+    for path, way in keys.items():
+        if path not in found:
+            found[path] = reach(live, way)
+    return dict(_flat(found))
+
+
+def _latest(answer: Callable[[Phase], T]) -> Callable[[Phase], T]:
+    """Return a function that answers anew only about another phase than the last one."""
+    kept: list[tuple[Phase, T]] = []
+
+    def ask(phase: Phase) -> T:
+        if not kept or kept[0][0] is not phase:
+            kept[:] = [(phase, answer(phase))]
+        return kept[0][1]
+
+    return ask
 
 
 def phase_length(phase: Phase) -> tuple[int | None, int]:

@@ -296,6 +296,8 @@ class Learner:
         self._call: Any = _compiled(self.module) if self.compiled else self.module
 
     def _prepare(self, spec: OptimizerSpec) -> Optimizers:
+        if self._optimizers is not None and spec is self.spec:
+            return self._optimizers
         if self._optimizers is None or not self._optimizers.fits(spec):
             if self._optimizers is not None:  # another takes over: it starts from the answer
                 _overwrite(self._optimizers.averages())

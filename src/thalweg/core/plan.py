@@ -11,10 +11,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from thalweg.core.dials import Dials
+from thalweg.core.freeze import at
 from thalweg.core.protocols import Context, Foreseen, Schedule
 from thalweg.core.recipe import CopyOf, Phase, Recipe
 from thalweg.core.time import Time
-from thalweg.core.tree import at
 from thalweg.errors import DataError, RecipeError
 
 __all__ = ["Plan", "Share", "plan"]

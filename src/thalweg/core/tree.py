@@ -1,4 +1,4 @@
-"""Trees of frozen dataclasses: paths, changes, freezing schedules, and the JSON record.
+"""Trees of frozen dataclasses: paths, changes, and the JSON record.
 
 A path names a place: field names and mapping keys joined by dots. A tuple of named parts adds the
 parts' names in place of its own field, so `phases[0].do[1].optimizer.lr` reads
@@ -15,18 +15,13 @@ from functools import lru_cache
 from types import FunctionType
 from typing import Any, TypeAlias, TypeVar
 
-import numpy as np
-
 from thalweg.core.protocols import Schedule
-from thalweg.core.time import Time
 from thalweg.errors import DialError, RecipeError, did_you_mean
 
 __all__ = [
-    "at",
     "differences",
     "find_path",
     "flatten",
-    "freezing",
     "get",
     "keys_of",
     "no_record",
@@ -117,51 +112,6 @@ def put(tree: T, path: str, value: Any) -> T:
     keys, old = _places(tree)[full]
     new: T = _put(tree, keys, _like(old, value, full))
     return new
-
-
-def at(tree: T, time: Time) -> T:
-    """Return the tree with every schedule replaced by its value at `time`.
-
-    Subtrees without schedules are returned as they are, the same object.
-    """
-    freeze = freezing(tree)
-    return freeze(time) if freeze else tree
-
-
-def freezing(tree: T) -> Callable[[Time], T] | None:
-    """Return the function of time that `at` is for this tree; None if nothing is scheduled.
-
-    Looks for the schedules once, so that a loop need not walk the tree at every step.
-    """
-    if isinstance(tree, Schedule):
-        schedule: Schedule[Any] = tree
-        return lambda time: _plain(schedule(time))
-    if _is_node(tree):
-        kind: type = type(tree)
-        held: Any = {name: getattr(tree, name) for name in _field_names(kind)}
-        parts = _moving(held)
-        if parts:
-            return lambda time: kind(**{**held, **_frozen(parts, time)})
-    elif isinstance(tree, Mapping):
-        held = dict(tree)
-        parts = _moving(held)
-        if parts:
-            return lambda time: {**held, **_frozen(parts, time)}  # type: ignore[return-value]
-    elif isinstance(tree, tuple):
-        items = [freezing(item) for item in tree]
-        if any(items):
-            pairs = list(zip(items, tree, strict=True))
-            return lambda time: tuple(f(time) if f else item for f, item in pairs)  # type: ignore[return-value]
-    return None
-
-
-def _moving(parts: Mapping[str, Any]) -> dict[str, Callable[[Time], Any]]:
-    found = {name: freezing(part) for name, part in parts.items()}
-    return {name: freeze for name, freeze in found.items() if freeze}
-
-
-def _frozen(parts: Mapping[str, Callable[[Time], Any]], time: Time) -> dict[str, Any]:
-    return {name: freeze(time) for name, freeze in parts.items()}
 
 
 def record(tree: Any, path: str = "") -> Any:
@@ -347,14 +297,6 @@ def _instead(value: Any, path: str) -> str:
     if _is_part(value):
         return f"a part in a recipe file; here its numbers: {path}.NAME=VALUE"
     return f"{path}=0.001" if isinstance(value, Schedule) else f"{path}={value!r}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
 
 
 def _name(part: Any, path: str) -> str:
