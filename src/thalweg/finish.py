@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
+from textwrap import wrap
 from typing import NamedTuple
 
 from safetensors import SafetensorError
@@ -256,9 +257,9 @@ def read_samples(folder: Path) -> list[tuple[str, str]]:
 
 
 def _prompt_to_try(folder: Path) -> str:
-    """Return a prompt of the run's own samples that fits a command line, if it has one."""
-    own = (start for start, _ in read_samples(folder) if start not in PROMPTS)
-    return next((one for one in own if one.isprintable() and 0 < len(one) <= 60), "def main(")
+    """Return a prompt of the run's own samples, or how a long one begins, if it has one."""
+    own = (wrap(start, 60) for start, _ in read_samples(folder) if start not in PROMPTS)
+    return next((lines[0] for lines in own if lines and lines[0].isprintable()), "def main(")
 
 
 def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str:

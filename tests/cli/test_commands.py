@@ -210,6 +210,7 @@ def test_sft_trains_on_answers_only_and_continues_from_a_run(shell):
     )
     assert code == 0, err
     assert "sft-1: 2 steps" in out
+    assert "thalweg sample sft-1 --prompt 'what is " in out
     code, out, err = shell(
         "train", "continue_pretrain", "--model", "pretrain-1", "--data", "b.txt", "--old", "a.txt",
         "--replay", "0.25", "--length", "16", "--batch", "4", "--steps", "4", "--quiet",
