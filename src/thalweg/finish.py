@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
 from textwrap import wrap
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from safetensors import SafetensorError
 
@@ -33,7 +33,7 @@ from thalweg.core.text import encodes
 from thalweg.core.time import Time
 from thalweg.core.tree import flatten
 from thalweg.core.world import World, is_main
-from thalweg.data import Corpus, Pairs, Preferences
+from thalweg.data import Corpus, Ordered, Pairs, Preferences
 from thalweg.data.tokenizer import Tokenizer, load_tokenizer
 from thalweg.errors import DataError, StateError, did_you_mean, no_room
 from thalweg.evaluate import HeldOutLoss, held_out_loss
@@ -111,11 +111,11 @@ def sample(
 
     Raises:
         DataError: A prompt that is no text.
-        StateError: No such model, or no whole checkpoint.
+        StateError: No such model, no whole checkpoint, or data without a tokenizer.
     """
     _check_text(prompts)
     recipe, learner = open_learner(run, model)
-    tokenizer = load_tokenizer(tokenizer_folder(recipe) or "bytes")
+    tokenizer = load_tokenizer(tokenizer_of(recipe, run))
     ids = [[tokenizer.end_id, *tokenizer.encode(prompt)] for prompt in prompts]
     how = Sampling(new_tokens=tokens, temperature=temperature, top_p=top_p)
     answers = _written(learner, tokenizer, ids, how, seed)
@@ -186,12 +186,14 @@ def finish(run: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
     """Write samples, the exported folder and the report of a run; return the report.
 
     Samples go on from the prompts of the run's own data, where it has some. A run that has no text
-    gets the report alone; one that showed answers keeps them as its samples.
+    gets the report alone, one on ids no samples; one that showed answers keeps them as its samples.
     """
     recipe, _ = open_run(run)
-    if tokenizer_folder(recipe) is not None and "policy" in recipe.models:
+    known = tokenizer_folder(recipe)
+    if (known is not None or _stores(recipe)) and "policy" in recipe.models:
         recipe, learner = open_learner(run)
-        if not any(_shows(value) for value in flatten(recipe.phases).values()):
+        shown = any(_shows(value) for value in flatten(recipe.phases).values())
+        if known is not None and not shown:
             step = read_state(newest_whole(run, lambda text: None) or run)["state"]["run_step"]
             rows = _samples(recipe, learner, prompts)
             with (run / "samples.jsonl").open("w") as file:
@@ -225,7 +227,7 @@ def close(folder: Path, state: RunState, code: int) -> None:
         steps = [step_of(path) for path in checkpoints(folder)]
         at = steps[len(steps) // 2]
         print("next:")
-        if (folder / "export").exists():
+        if (folder / "export").exists() and tokenizer_folder(open_run(folder)[0]) is not None:
             print(f"  thalweg sample {run} --prompt {quote(_prompt_to_try(folder))}")
         print(f"  thalweg branch {run} --at {at} --decay {max(1, at // 4)}")
         print(f"  thalweg extend {run} --steps {max(1, state.run_step // 2)}")
@@ -284,18 +286,54 @@ def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str
     return "\n".join(lines)
 
 
+@runtime_checkable
+class Stored(Protocol):
+    """A source that reads a store, ours or of another layout."""
+
+    @property
+    def store(self) -> str:
+        """Folder or file."""
+        ...
+
+
 def tokenizer_folder(recipe: Recipe) -> str | None:
-    """Return the store or the tokenizer that a run uses, if it reads or writes text."""
-    values = [*flatten(recipe.phases).values()]
-    stores = [value.store for value in values if isinstance(value, Corpus | Pairs | Preferences)]
+    """Return the store or the tokenizer of a run's text; None without text, or if none is kept."""
+    stores = [one for one in _stores(recipe) if not _keeps_none(Path(one))]
+    values = flatten(recipe.phases).values()
     asked = [value.tokenizer for value in values if isinstance(value, Rollouts | Demonstrations)]
     return next(iter([*stores, *asked]), None)
 
 
-def _texts(recipe: Recipe) -> list[Corpus | Pairs]:
-    """Return everything in the phases that reads a store."""
+def tokenizer_of(recipe: Recipe, run: Path) -> str:
+    """Return the tokenizer of a run's text; bytes where it reads none.
+
+    Raises:
+        StateError: Its data came as ids, without one.
+    """
+    known = tokenizer_folder(recipe)
+    if known is None and _stores(recipe):
+        raise StateError(
+            f"a run on ids, whose tokenizer nobody kept: {_stores(recipe)[0]}",
+            expected="text that was built here: its store has tokenizer.json",
+            where=str(run),
+            write=f"thalweg export {called(run)} FOLDER, for transformers and your own tokenizer",
+        )
+    return known or "bytes"
+
+
+def _stores(recipe: Recipe) -> list[str]:
+    return [v.store for v in flatten(recipe.phases).values() if isinstance(v, Stored)]
+
+
+def _keeps_none(store: Path) -> bool:
+    """Return whether a store of another layout stands there, which has no tokenizer."""
+    return store.expanduser().exists() and not (store / "tokenizer.json").is_file()
+
+
+def _texts(recipe: Recipe) -> list[Corpus | Ordered | Pairs]:
+    """Return everything in the phases that reads rows of text."""
     values = flatten(recipe.phases).values()
-    return [value for value in values if isinstance(value, Corpus | Pairs)]
+    return [value for value in values if isinstance(value, Corpus | Ordered | Pairs)]
 
 
 def _spec(recipe: Recipe, learner: Learner) -> ModelSpec:

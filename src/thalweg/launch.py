@@ -338,8 +338,7 @@ def evaluate_run(run: Path, data: Sequence[str], field: str) -> HeldOutLoss:
     if not data:
         return finish.evaluate(run)
     recipe, _ = open_run(run)
-    tokenizer = finish.tokenizer_folder(recipe)
-    assert tokenizer is not None
+    tokenizer = finish.tokenizer_of(recipe, run)
     files = named_files(data, each_file=False)
     stores = {n: build(f, tokenizer=tokenizer, field=field).train for n, f in files.items()}
     return finish.evaluate(run, stores)
