@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
 from textwrap import wrap
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from safetensors import SafetensorError
 
@@ -286,19 +286,9 @@ def show_data(run: Path, step: int, rows: int = 4, characters: int = 400) -> str
     return "\n".join(lines)
 
 
-@runtime_checkable
-class Stored(Protocol):
-    """A source that reads a store, ours or of another layout."""
-
-    @property
-    def store(self) -> str:
-        """Folder or file."""
-        ...
-
-
 def tokenizer_folder(recipe: Recipe) -> str | None:
     """Return the store or the tokenizer of a run's text; None without text, or if none is kept."""
-    stores = [one for one in _stores(recipe) if not _keeps_none(Path(one))]
+    stores = [one for one in _stores(recipe) if not _keeps_none(one)]
     values = flatten(recipe.phases).values()
     asked = [value.tokenizer for value in values if isinstance(value, Rollouts | Demonstrations)]
     return next(iter([*stores, *asked]), None)
@@ -322,12 +312,15 @@ def tokenizer_of(recipe: Recipe, run: Path) -> str:
 
 
 def _stores(recipe: Recipe) -> list[str]:
-    return [v.store for v in flatten(recipe.phases).values() if isinstance(v, Stored)]
+    """Return what sources read: folders of stores, or files of other layouts."""
+    named = (getattr(value, "store", None) for value in flatten(recipe.phases).values())
+    return [store for store in named if isinstance(store, str)]
 
 
-def _keeps_none(store: Path) -> bool:
+def _keeps_none(store: str) -> bool:
     """Return whether a store of another layout stands there, which has no tokenizer."""
-    return store.expanduser().exists() and not (store / "tokenizer.json").is_file()
+    place = Path(store).expanduser()
+    return place.exists() and not (place / "tokenizer.json").is_file()
 
 
 def _texts(recipe: Recipe) -> list[Corpus | Ordered | Pairs]:
@@ -397,4 +390,10 @@ def _export(recipe: Recipe, learner: Learner, folder: Path) -> Path:
 
 
 def _text(tokenizer: Tokenizer | None, ids: list[int]) -> str:
-    return tokenizer.decode(ids) if tokenizer is not None else " ".join(map(str, ids))
+    """Return ids as text, without what fills the end of a row; as numbers without a tokenizer."""
+    if tokenizer is None:
+        return " ".join(map(str, ids))
+    shown = [*ids]
+    while shown[-2:] == [tokenizer.end_id] * 2:
+        shown.pop()
+    return tokenizer.decode(shown)

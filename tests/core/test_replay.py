@@ -109,3 +109,5 @@ def test_both_answers_of_a_pair_are_shown(tmp_path):
     page = show_data(tmp_path / "run", 1)
     assert "so it is" in page
     assert "why? no" in page
+    assert "<|endoftext|>" in page
+    assert 2 * "<|endoftext|>" not in page, "what fills a row is not shown"
