@@ -244,8 +244,8 @@ def optimizer(kind: Literal["muon", "adamw"], lr: Dial) -> OptimizerSpec:
 def held_out_monitor(text: Text, length: int, every: Span = share(0.05)) -> tuple[HeldOut, ...]:
     """Return the monitor of held-out loss, if text was held out.
 
-    Its 64 rows are shared by the sources, four each at least: measuring costs the same with one text
-    and with a dozen, below 2 % of a run of 800 steps of 32 rows.
+    Its 64 rows are shared by the sources, four each at least: measuring costs the same with one
+    text and with a dozen, below 2 % of a run of 800 steps of 32 rows.
     """
     sources = text.held_out_sources(length)
     each = max(4, 64 // max(1, len(sources)))
