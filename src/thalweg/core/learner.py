@@ -334,15 +334,17 @@ class Learner:
         """Sum metrics over micro-batches and ranks with one transfer for scalars, one for rows."""
         names, columns = sorted(losses[0].sums), sorted(losses[0].rows)
         scalars = [x for loss in losses for x in (loss.value, *(loss.sums[n] for n in names))]
-        values, width = torch.stack(scalars).tolist(), 1 + len(names)
-        value, *sums = self.world.total([sum(values[i::width]) for i in range(width)])
+        summed = torch.stack(scalars).detach().double()
+        if len(losses) > 1:
+            summed = summed.view(len(losses), -1).sum(0)
+        totals = [*self.world.sum(summed).tolist(), float(norm)]
         table: dict[str, list[float]] = {}
         if columns:
             parts = [torch.stack([x.rows[n].double() for n in columns], 1) for x in losses]
             mine = torch.cat(parts) if len(parts) > 1 else parts[0]
             values = self.world.gather(mine, rows).T.tolist()
             table = dict(zip(columns, values, strict=True))
-        return Learned(value, float(norm), dict(zip(names, sums, strict=True)), table)
+        return Learned(totals[0], totals[-1], dict(zip(names, totals[1:-1], strict=True)), table)
 
     def _check(self, learned: Learned) -> None:
         for what, value in (("loss", learned.loss), ("gradient norm", learned.grad_norm)):

@@ -136,15 +136,6 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def total(self, values: list[float]) -> list[float]:
-        """Return numbers summed over ranks, in float64."""
-        if self.size == 1:
-            return values
-        found: list[float] = self.sum(
-            torch.tensor(values, dtype=torch.float64, device=self.device)
-        ).tolist()
-        return found
-
     def sum_gradients(self, module: nn.Module) -> None:
         """Replace every gradient by its sum over ranks. FSDP has done so already.
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from math import inf
 from operator import add
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -37,15 +37,15 @@ _NEVER = -(1 << 62)
 class Shared(NamedTuple):
     """The outcome of `share_rows`."""
 
-    order: list[int]
-    """[rows]: which source each row goes to."""
+    order: np.ndarray
+    """int64 [rows]: which source each row goes to."""
     counts: list[int]
     """Rows that each source gives."""
     owed: list[int]
     """Owed after the last row, in 1/2^32 rows; sums to 0."""
 
 
-def units(weights: Sequence[float], names: Sequence[str] | None = None) -> tuple[int, ...]:
+def units(weights: Sequence[float], names: Sequence[str] | None = None) -> np.ndarray:
     """Return the weights as integers that sum to 2^32, by largest remainder.
 
     Args:
@@ -53,20 +53,20 @@ def units(weights: Sequence[float], names: Sequence[str] | None = None) -> tuple
         names: What to call them in an error.
 
     Returns:
-        [n]; a weight of 0 stays 0.
+        int64 [n], read-only; a weight of 0 stays 0.
 
     Raises:
         DialError: A weight is negative or not finite, or all are 0.
 
     Example:
-        >>> [unit / UNIT for unit in units([1, 1])]
+        >>> (units([1, 1]) / UNIT).tolist()
         [0.5, 0.5]
     """
     return _units(tuple(weights), tuple(names or map(str, range(len(weights)))))
 
 
 def share_rows(
-    weights: Sequence[int],
+    weights: np.ndarray,
     owed: Sequence[int],
     rows: int,
     room: Sequence[int],
@@ -77,7 +77,7 @@ def share_rows(
     A source without room gets nothing; its weight goes to the others in their proportions.
 
     Args:
-        weights: [n], summing to 2^32; see `units`.
+        weights: int64 [n], summing to 2^32; see `units`.
         owed: [n], in 1/2^32 rows: what each source is owed so far.
         rows: Rows to give.
         room: [n], rows each source can still give.
@@ -87,13 +87,13 @@ def share_rows(
         DataError: No source with weight has room left, or blocks do not fill the rows.
 
     Example:
-        >>> share_rows(units([2, 1]), [0, 0], 6, [9, 9]).order
+        >>> share_rows(units([2, 1]), [0, 0], 6, [9, 9]).order.tolist()
         [0, 1, 0, 0, 1, 0]
     """
     left, debt, order = list(room), list(owed), list[int]()
     sizes = [1] * len(left) if blocks is None else list(blocks)
-    flow = weights
-    if any(has < size for has, size in zip(left, sizes, strict=True)):
+    flow, shut = weights.tolist(), any(has < size for has, size in zip(left, sizes, strict=True))
+    if shut:
         flow = _open_only(weights, left, sizes, debt)
     while len(order) < rows:
         debt = list(map(add, debt, flow))
@@ -108,7 +108,7 @@ def share_rows(
             flow = _open_only(weights, left, sizes, debt)
     counts = [had - has for had, has in zip(room, left, strict=True)]
     owes = [0 if one < _NEVER // 2 else one for one in debt]
-    return Shared(order, counts, owes)
+    return Shared(np.array(order, np.int64), counts, owes)
 
 
 def check_weights(weights: np.ndarray, names: tuple[str, ...]) -> None:
@@ -138,7 +138,7 @@ def _bad(names: Sequence[str], weights: Sequence[float], when: str = "") -> Dial
 
 
 @lru_cache(maxsize=4096)
-def _units(weights: tuple[float, ...], names: tuple[str, ...]) -> tuple[int, ...]:
+def _units(weights: tuple[float, ...], names: tuple[str, ...]) -> np.ndarray:
     if not all(0 <= weight < inf for weight in weights) or not any(weights):
         raise _bad(names, [float(weight) for weight in weights])
     largest = max(weights)
@@ -150,12 +150,12 @@ def _units(weights: tuple[float, ...], names: tuple[str, ...]) -> tuple[int, ...
     by_rest = [s for s in by_rest if weights[s] > 0]
     for turn in range(UNIT - sum(whole)):
         whole[by_rest[turn % len(by_rest)]] += 1
-    return tuple(whole)
+    out = np.array(whole, np.int64)
+    out.setflags(write=False)
+    return out
 
 
-def _fitting(
-    debt: list[int], flow: Sequence[int], sizes: Sequence[int], rows: int, best: int
-) -> int:
+def _fitting(debt: list[int], flow: list[int], sizes: Sequence[int], rows: int, best: int) -> int:
     """Return the source that is owed most of those whose block fits into the rows left."""
     if sizes[best] <= rows:
         return best
@@ -171,12 +171,11 @@ def _fitting(
 
 
 def _open_only(
-    weights: Sequence[int], room: Sequence[int], sizes: Sequence[int], debt: list[int]
-) -> Sequence[int]:
+    weights: np.ndarray, room: Sequence[int], sizes: Sequence[int], debt: list[int]
+) -> list[int]:
     """Shut sources without room: mark them in `debt`, return the weights of the others."""
-    has_room = [has >= size for has, size in zip(room, sizes, strict=True)]
-    left = [weight * open for weight, open in zip(weights, has_room, strict=True)]
-    if not any(left):
+    has_room = np.array(room) >= np.array(sizes)
+    if not (weights * has_room).any():
         raise DataError(
             "no rows left: every source with a weight above 0 has given all its epochs",
             expected="at least one source with rows left",
@@ -184,4 +183,4 @@ def _open_only(
             write="fewer steps or rows, a larger max_epochs on a source, or max_epochs=None",
         )
     debt[:] = [one if open else _NEVER for one, open in zip(debt, has_room, strict=True)]
-    return units(left)
+    return cast(list[int], units((weights * has_room).astype(float).tolist()).tolist())

@@ -7,9 +7,8 @@ within about a row, whatever moves them: a schedule, a controller, a branch. Who
 Where a row lacks a column of another source, it has the neutral value of the table of columns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from math import gcd, inf
 from typing import Any
 
@@ -125,8 +124,9 @@ class Mixture:
 
     def room(self, state: State, ctx: Context) -> int:
         """Return how many of `ctx.rows` rows can still be given."""
-        pairs = zip(self._rooms(state, ctx), self._units(ctx.time), strict=True)
-        return min(ctx.rows, sum(room for room, weight in pairs if weight))
+        weights = self._units(ctx.time).tolist()
+        rooms = self._rooms(state, ctx)
+        return min(ctx.rows, sum(r for r, weight in zip(rooms, weights, strict=True) if weight))
 
     def next(self, state: State, ctx: Context) -> tuple[Batch, State]:
         """Return `ctx.rows` rows in the order they were decided, and the next state.
@@ -151,13 +151,13 @@ class Mixture:
             firsts.append(firsts[-1] + len(source.names))
         whole = filled(joined(batches) if len(batches) > 1 else batches[0], self.makes)
         if given == counts:
-            whole = whole.take(_places(order, counts))
+            whole = whole.take(order.argsort(kind="stable").argsort(kind="stable"))
         else:
-            order = [number for number, rows in enumerate(given) for _ in range(rows)]
-        first_of_row = torch.from_numpy(np.array([firsts[number] for number in order]))
+            order = np.repeat(np.arange(len(given)), given)
+        first_of_row = torch.from_numpy(np.array(firsts)[order])
         return whole.plus({"source": whole["source"] + first_of_row}), {**after, "sources": states}
 
-    def _decide(self, state: State, ctx: Context) -> tuple[list[int], list[int], State]:
+    def _decide(self, state: State, ctx: Context) -> tuple[np.ndarray, list[int], State]:
         if list(state["sources"]) != list(self.sources):
             raise _other_sources(list(state["sources"]), list(self.sources))
         rooms = self._rooms(state, ctx)
@@ -192,24 +192,9 @@ class Mixture:
                     "with another: build([...])",
                 )
 
-    def _units(self, time: Time) -> tuple[int, ...]:
+    def _units(self, time: Time) -> np.ndarray:
         weights = weights_at(self.weights, time, tuple(self.sources)).values()
         return units([float(weight) for weight in weights], tuple(self.sources))
-
-
-def _places(order: Sequence[int], counts: Sequence[int]) -> list[int]:
-    """Return where each row of a batch stands while rows are still source by source.
-
-    Args:
-        order: [R], the source of each row.
-        counts: Rows of each source.
-    """
-    next_of = [0, *accumulate(counts)]
-    places = []
-    for number in order:
-        places.append(next_of[number])
-        next_of[number] += 1
-    return places
 
 
 def weights_at(weights: Dial, time: Time, names: tuple[str, ...]) -> Mapping[str, Any]:
@@ -227,7 +212,7 @@ def weights_at(weights: Dial, time: Time, names: tuple[str, ...]) -> Mapping[str
     if not isinstance(found, Mapping) or set(found) != set(names):
         raise _wrong_names(found, names)
     values = {n: found[n](time) if callable(found[n]) else found[n] for n in names}
-    if any(type(v) is not float and np.asarray(v).dtype.kind not in "iuf" for v in values.values()):
+    if any(np.asarray(value).dtype.kind not in "iuf" for value in values.values()):
         raise _wrong_names(found, names)
     return values
 

@@ -126,7 +126,7 @@ class Ordered:
         """
         check_length(self.length, f"Ordered '{self.name}'")
         check_epochs(self.max_epochs, self.name)
-        open_store(self.store)
+        open_store(self.store)  # anew: it may have been built again
         documents = self._documents(ctx.seed)
         documents.plan(0)
         fingerprint = documents.selected.fingerprint

@@ -121,7 +121,7 @@ class SelectionMap:
         """Return what is known before each block; grows when later ones are asked for."""
         return [_Mark([0] * len(self.sizes), [0] * len(self.sizes))]
 
-    def _units(self, step: int) -> tuple[int, ...]:
+    def _units(self, step: int) -> np.ndarray:
         tokens = self.rows * self.row_tokens
         time = Time(step, self.steps, tokens * step, step, tokens)
         weights = weights_at(self.weights, time, tuple(self.sizes)).values()
@@ -137,13 +137,13 @@ class SelectionMap:
 def _decided(plan: SelectionMap, block: int) -> _Block:
     """Return a block, whose mark must be known."""
     owed, given = plan._marks[block]
-    room, order = [plan.rows] * len(plan.sizes), list[int]()
+    room, orders = [plan.rows] * len(plan.sizes), []
     first = block * plan._span
     for step in range(first, min(first + plan._span, plan.steps)):
         shared = share_rows(plan._units(step), owed, plan.rows, room)
         owed = shared.owed
-        order += shared.order
-    source = np.array(order, np.int64)
+        orders.append(shared.order)
+    source = np.concatenate(orders)
     row = np.empty_like(source)
     counts = np.bincount(source, minlength=len(plan.sizes)).tolist()
     for one, name in enumerate(plan.sizes):
