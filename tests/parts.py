@@ -270,7 +270,7 @@ PARTS = [
 ]
 
 VALUES = {
-    *("Bench", "Claim", "ColumnSpec", "Context", "Dials", "Lazy", "Origin", "Plan"),
+    *("Bench", "Claim", "ColumnSpec", "Context", "Dials", "Lazy", "Origin", "Places", "Plan"),
     *("Problem", "RunState", "Session", "Share", "Time", "World"),
     *("Next", "Save", "Set", "Stop", "Trial"),  # actions: they pass, they are not recorded
     *("Results", "Size", "Method"),

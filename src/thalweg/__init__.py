@@ -24,10 +24,8 @@ _HOMES = {
         "SkillIt",
         "Watch",
     ),
-    "thalweg.core.batch": (
-        "Batch",
-        "Lazy",
-    ),
+    "thalweg.core.batch": ("Batch",),
+    "thalweg.core.lazy": ("Lazy",),
     "thalweg.branches": (
         "branch",
         "decayed",

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.core.batch import COLUMNS, Batch, Lazy
+from thalweg.core.batch import COLUMNS, Batch
+from thalweg.core.lazy import Lazy, Places
 from thalweg.core.world import World
 from thalweg.errors import ColumnError
 
@@ -73,7 +74,8 @@ def test_a_lazy_and_a_read_column_are_joined_by_reading():
 def test_splitting_and_joining_gives_the_batch_back(rows, size, readers):
     shelves = [Shelf(n + 1) for n in range(readers)]
     which = np.arange(rows) % readers
-    batch = Batch({"t": Lazy(tuple(shelves), which, np.arange(rows)), "x": torch.arange(rows)})
+    places = Places.of(which, np.arange(rows), readers)
+    batch = Batch({"t": Lazy(tuple(shelves), places), "x": torch.arange(rows)})
     parts = batch.split(size)
     assert all(part.rows <= size for part in parts)
     again = Batch.cat(parts)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from thalweg.core.batch import COLUMNS, Batch, Lazy
+from thalweg.core.batch import COLUMNS, Batch
 from thalweg.core.join import check_columns, filled, joined
+from thalweg.core.lazy import Lazy
 from thalweg.core.world import World
 from thalweg.errors import ColumnError
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_helpers import text_store
-from thalweg.core.batch import Batch, Lazy
+from thalweg.core.batch import Batch
+from thalweg.core.lazy import Lazy
 from thalweg.data.laid import EPOCH, Documents, Layout, Tokens, advance, lay_out
 from thalweg.data.store import Store, open_store
 

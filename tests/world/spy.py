@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from thalweg.core.batch import Batch, Lazy, Reader
+from thalweg.core.batch import Batch
+from thalweg.core.lazy import Lazy, Reader
 from thalweg.core.moves import Learn
 from thalweg.core.protocols import Context, State
 from thalweg.core.recipe import Compute, Phase, Recipe, Saves
@@ -50,7 +51,7 @@ class Spied:
         batch, state = self.source.next(state, ctx)
         tokens = batch.column("tokens")
         assert isinstance(tokens, Lazy)
-        noted = Lazy(tuple(Noted(r) for r in tokens.readers), tokens.which, tokens.address)
+        noted = Lazy(tuple(Noted(r) for r in tokens.readers), tokens.places)
         return batch.plus({"tokens": noted}), state
 
 

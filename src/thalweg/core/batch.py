@@ -8,13 +8,14 @@ Rows of several kinds stand in one batch (`core.join`): where a row lacks a colu
 column's neutral value, and every weight's is 0, so what was filled in counts nowhere.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import torch
 
+from thalweg.core.lazy import Lazy, Places, rows_at
 from thalweg.errors import ColumnError, did_you_mean
 
 __all__ = [
@@ -23,16 +24,11 @@ __all__ = [
     "Batch",
     "Column",
     "ColumnSpec",
-    "Lazy",
-    "Reader",
     "is_weight",
     "places_of",
     "spec_of",
     "targets_of",
 ]
-
-Reader: TypeAlias = Callable[[np.ndarray], torch.Tensor]
-"""Reads rows: int64 addresses [n] -> values [n, ...]. Pure; equal readers compare equal."""
 
 
 @dataclass(frozen=True)
@@ -111,51 +107,6 @@ COLUMNS: Mapping[str, ColumnSpec] = {
 }
 
 
-@dataclass(frozen=True)
-class Lazy:
-    """A column that knows where its rows lie and has not read them."""
-
-    readers: tuple[Reader, ...]
-    """Where rows can come from."""
-    which: np.ndarray
-    """int64 [R]: the reader of each row."""
-    address: np.ndarray
-    """int64 [R]: what to ask the reader for."""
-
-    @staticmethod
-    def of(reader: Reader, address: np.ndarray) -> "Lazy":
-        """Return a column that reads `address` [R] through one reader."""
-        return Lazy((reader,), np.zeros(len(address), np.int64), np.asarray(address, np.int64))
-
-    def take(self, index: np.ndarray) -> "Lazy":
-        """Return the rows at `index` [n], unread."""
-        return Lazy(self.readers, self.which[index], self.address[index])
-
-    def load(self) -> torch.Tensor:
-        """Read all rows: [R, ...]."""
-        if len(self.readers) == 1:
-            return self.readers[0](self.address)
-        by_reader = self.which.argsort(kind="stable")
-        address = self.address[by_reader]
-        ends = np.bincount(self.which, minlength=len(self.readers)).cumsum().tolist()
-        spans = zip(self.readers, [0, *ends[:-1]], ends, strict=True)
-        parts = [read(address[start:end]) for read, start, end in spans if start < end]
-        values = torch.cat(parts or [self.readers[0](address)])
-        return _rows_at(values, torch.from_numpy(by_reader.argsort(kind="stable")))
-
-    @staticmethod
-    def cat(columns: Sequence["Lazy"]) -> "Lazy":
-        """Return the rows of all columns, in order; equal readers are merged."""
-        readers: list[Reader] = []
-        which = []
-        for column in columns:
-            readers += [reader for reader in column.readers if reader not in readers]
-            new = np.array([readers.index(reader) for reader in column.readers], np.int64)
-            which.append(new[column.which])
-        address = np.concatenate([column.address for column in columns])
-        return Lazy(tuple(readers), np.concatenate(which), address)
-
-
 Column: TypeAlias = "torch.Tensor | Lazy"
 
 
@@ -223,12 +174,17 @@ class Batch(Mapping[str, torch.Tensor]):
 
     def take(self, index: Sequence[int] | np.ndarray | torch.Tensor) -> "Batch":
         """Return the rows at `index`, in that order. Lazy columns stay unread."""
-        rows = np.asarray(index, np.int64)
+        rows = np.asarray(index, np.int64).copy()  # torch takes no array that runs backwards
         same = torch.from_numpy(rows)
-        taken = {
-            name: column.take(rows) if isinstance(column, Lazy) else _rows_at(column, same)
-            for name, column in self._columns.items()
-        }
+        taken: dict[str, Column] = {}
+        moved: dict[Places, Places] = {}
+        for name, column in self._columns.items():
+            if isinstance(column, torch.Tensor):
+                taken[name] = rows_at(column, same)
+                continue
+            if column.places not in moved:
+                moved[column.places] = column.places.take(rows)
+            taken[name] = Lazy(column.readers, moved[column.places])
         return _of_rows(taken, len(rows))
 
     def split(self, rows: int) -> list["Batch"]:
@@ -289,7 +245,7 @@ def targets_of(batch: Batch) -> torch.Tensor:
     names = [name for name in PAIR_WEIGHTS if name in batch] or ["weight"]
     if names == ["weight"] and "weight" not in batch:
         return torch.ones(batch.rows, dtype=torch.int64)
-    counts = [(batch[name].flatten(1) > 0).sum(1) for name in names]
+    counts = [(batch[name] > 0).flatten(1).sum(1) for name in names]
     return sum(counts[1:], counts[0])
 
 
@@ -311,7 +267,7 @@ def spec_of(name: str) -> ColumnSpec | None:
 
 
 def _rows(column: Column) -> int:
-    return len(column.address) if isinstance(column, Lazy) else column.shape[0]
+    return len(column.places.address) if isinstance(column, Lazy) else column.shape[0]
 
 
 def _of_rows(columns: dict[str, Column], rows: int) -> Batch:
@@ -321,11 +277,6 @@ def _of_rows(columns: dict[str, Column], rows: int) -> Batch:
     return batch
 
 
-def _rows_at(column: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Return the rows at `index`, int64 [n]; takes less than `column[index]`."""
-    return column.index_select(0, index if column.is_cpu else index.to(column.device))
-
-
 @dataclass(frozen=True, eq=False)
 class _Held:
     """Gives rows that were read already."""
@@ -333,7 +284,7 @@ class _Held:
     values: torch.Tensor
 
     def __call__(self, address: np.ndarray) -> torch.Tensor:
-        return _rows_at(self.values, torch.from_numpy(address))
+        return rows_at(self.values, torch.from_numpy(address))
 
 
 def _cat(columns: Sequence[Column]) -> Column:

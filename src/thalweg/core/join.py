@@ -13,7 +13,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from thalweg.core.batch import Batch, Column, Lazy, Reader, is_weight, spec_of
+from thalweg.core.batch import Batch, Column, is_weight, spec_of
+from thalweg.core.lazy import Lazy, Reader
 from thalweg.core.moves import Learn
 from thalweg.core.protocols import Move, Source
 from thalweg.errors import ColumnError
@@ -194,4 +195,4 @@ class _Through:
 def _through(column: Lazy, change: Callable[[torch.Tensor], torch.Tensor]) -> Lazy:
     """Return the column with its rows changed when they are read."""
     readers = tuple(_Through(reader, change) for reader in column.readers)
-    return Lazy(readers, column.which, column.address)
+    return Lazy(readers, column.places)

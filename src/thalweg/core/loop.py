@@ -324,11 +324,11 @@ def _context(bench: Bench, time: Time, state: RunState, rows: int, report: Repor
 
 def _tokens_by_source(batch: Batch, names: tuple[str, ...]) -> dict[str, int]:
     """Return the number of targets that count, by source."""
-    counts = targets_of(batch)
+    counts = targets_of(batch).tolist()
     if len(names) < 2:
-        return {names[0] if names else "data": int(counts.sum())}
+        return {names[0] if names else "data": sum(counts)}
     totals = [0] * len(names)
-    for source, count in zip(batch["source"].tolist(), counts.tolist(), strict=True):
+    for source, count in zip(batch["source"].tolist(), counts, strict=True):
         totals[source] += count
     return dict(zip(names, totals, strict=True))
 

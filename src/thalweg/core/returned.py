@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from thalweg.core.batch import PAIR_WEIGHTS, Batch, Column, Lazy, spec_of
+from thalweg.core.batch import PAIR_WEIGHTS, Batch, Column, spec_of
+from thalweg.core.lazy import Lazy
 from thalweg.core.protocols import Action, Loss, Next, Objective, Save, Set, State, Stop, Trial
 from thalweg.errors import ColumnError, DialError, RecipeError
 

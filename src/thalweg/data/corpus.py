@@ -17,12 +17,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from thalweg.core.batch import Batch, Column, Lazy
+from thalweg.core.batch import Batch
+from thalweg.core.lazy import Reader
 from thalweg.core.protocols import Context, State
 from thalweg.core.time import Time
-from thalweg.data.order import order_key, place_of, shuffled
+from thalweg.data.order import shuffled
 from thalweg.data.rows import check_epochs, check_fingerprint, check_length, spent
 from thalweg.data.store import Store, open_store, opened
+from thalweg.data.unread import Unread
 from thalweg.errors import DataError
 
 __all__ = ["Corpus"]
@@ -134,24 +136,21 @@ class Corpus:
             StateError: The state belongs to other data.
             DataError: `max_epochs` does not leave `ctx.rows` rows.
         """
+        unread, after = self.unread(state, ctx, ctx.rows)
+        return unread.batch(), after
+
+    def unread(self, state: State, ctx: Context, rows: int) -> tuple[Unread, State]:
+        """Return where the next `rows` rows lie, and the next state. Raises as `next` does."""
         store = opened(self.store)
         check_fingerprint(state, store.fingerprint, self.store)
-        if self.max_epochs is not None and self.room(state, ctx) < ctx.rows:
+        if self.max_epochs is not None and self.room(state, ctx) < rows:
             raise spent(self.name, self.max_epochs, self.store)
         first = int(state["row"])
-        after = first + ctx.rows
-        read = _reader(store, self.length + 1)
+        after = first + rows
         seed = ctx.seed if self.seed is None else self.seed
         starts = self._windows(store, first, after, seed) * self.length
-        columns: dict[str, Column] = {
-            "tokens": Lazy.of(read.tokens, starts),
-            "weight": self._weight(range(first, after), len(store.tokens) - 1, seed),
-            "source": torch.zeros(ctx.rows, dtype=torch.int64),
-            "id": torch.arange(first, after),
-        }
-        if self.mask_documents:
-            columns["document"] = Lazy.of(read.documents, starts)
-        return Batch(columns), {**state, "row": after}
+        readers, weights = _readers(store, self.length, self.mask_documents)
+        return Unread(readers, weights, starts, first), {**state, "row": after}
 
     def window(self, row: int, seed: int) -> int:
         """Return which window of the stream a row of the run shows; the `id` column is the row."""
@@ -170,27 +169,6 @@ class Corpus:
     def _shuffled(self) -> str | None:
         return self.name if self.shuffle else None
 
-    def _weight(self, rows: range, size: int, seed: int) -> torch.Tensor:
-        """Return ones [R, L]; zeros behind the end of the stream, in the one row that shows it."""
-        n, filled = -(-size // self.length), size % self.length
-        weight = torch.ones(len(rows), self.length)
-        if not filled or not rows:
-            return weight
-        short = [
-            epoch * n + (_last_place(n, seed, self.name, epoch) if self.shuffle else n - 1)
-            for epoch in range(rows[0] // n, rows[-1] // n + 1)
-        ]
-        found = [rows.index(place) for place in short if place in rows]
-        if found:
-            weight[found, filled:] = 0.0
-        return weight
-
-
-@lru_cache(maxsize=1024)
-def _last_place(windows: int, seed: int, name: str, epoch: int) -> int:
-    """Return at which place of an epoch the last window of the stream comes."""
-    return int(place_of([windows - 1], windows, order_key(seed, name, epoch))[0])
-
 
 class _Order(NamedTuple):
     """What the windows of a run's rows follow from."""
@@ -207,22 +185,50 @@ def _block(order: _Order, block: int) -> np.ndarray:
     return shuffled(rows, order.windows, order.seed, order.name)
 
 
-@dataclass(frozen=True, eq=False)
-class _Reader:
-    """Reads rows by where they begin; made by `_reader`, once for equal fields."""
+@dataclass(frozen=True)
+class _Tokens:
+    """Reads ids, int64 [n, width], of rows by where they begin."""
 
     store: Store
     width: int
 
-    def tokens(self, starts: np.ndarray) -> torch.Tensor:
-        """Read the ids of rows: int64 [rows, width]."""
+    def __call__(self, starts: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(self.store.read(starts, self.width))
 
-    def documents(self, starts: np.ndarray) -> torch.Tensor:
-        """Read which document of its row each id belongs to: int32 [rows, width]."""
+
+@dataclass(frozen=True)
+class _Documents:
+    """Reads which document of its row each id belongs to, int32 [n, width]."""
+
+    store: Store
+    width: int
+
+    def __call__(self, starts: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(self.store.ordinals(starts, self.width))
 
 
+@dataclass(frozen=True)
+class _Weights:
+    """Gives ones, float32 [n, length]; zeros behind the end of the stream."""
+
+    size: int
+    """Targets of the stream."""
+    length: int
+
+    def __call__(self, starts: np.ndarray) -> torch.Tensor:
+        weight = torch.ones(len(starts), self.length)
+        if starts.max(initial=0) > self.size - self.length:  # the one row that ends the stream
+            for row, start in enumerate(starts.tolist()):
+                weight[row, max(self.size - start, 0) :] = 0.0
+        return weight
+
+
 @lru_cache(maxsize=256)
-def _reader(store: Store, width: int) -> _Reader:
-    return _Reader(store, width)
+def _readers(
+    store: Store, length: int, documents: bool
+) -> tuple[Mapping[str, Reader], Mapping[str, Reader]]:
+    """Return what reads the columns of rows, and their weights."""
+    readers: dict[str, Reader] = {"tokens": _Tokens(store, length + 1)}
+    if documents:
+        readers["document"] = _Documents(store, length + 1)
+    return readers, {"weight": _Weights(len(store.tokens) - 1, length)}

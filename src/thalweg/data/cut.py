@@ -14,7 +14,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from thalweg.core.batch import COLUMNS, Batch, Column, Lazy, Reader
+from thalweg.core.batch import COLUMNS, Batch, Column
+from thalweg.core.lazy import Lazy, Places, Reader
 from thalweg.core.protocols import Context, Dial
 from thalweg.errors import DialError
 
@@ -77,13 +78,14 @@ def _cut(name: str, column: Column, count: int, length: int, whole: int) -> Colu
     shape = COLUMNS[name].shape if name in COLUMNS else "[R]"
     if "T" not in shape:
         if isinstance(column, Lazy):
-            return column.take(np.repeat(np.arange(len(column.address)), count))
+            return column.take(np.repeat(np.arange(len(column.places.address)), count))
         return column.repeat_interleave(count, 0)
     shared = 0 if "T-1" in shape else 1  # ids that a piece has in common with the next
     if isinstance(column, Lazy):
         readers = tuple(_Piece(reader, count, length, shared) for reader in column.readers)
-        address = column.address[:, None] * count + np.arange(count)
-        return Lazy(readers, np.repeat(column.which, count), address.ravel())
+        which, row = column.places.unfolded()
+        address = row[:, None] * count + np.arange(count)
+        return Lazy(readers, Places.of(which.repeat(count), address.ravel(), len(readers)))
     return _pieces(column, count, length, shared)
 
 

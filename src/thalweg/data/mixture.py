@@ -22,6 +22,7 @@ from thalweg.core.protocols import Context, Dial, Foreseen, Source, State
 from thalweg.core.time import Time
 from thalweg.data.deficit import check_weights, share_rows, units
 from thalweg.data.rows import block_of, is_limited
+from thalweg.data.unread import Unread, are_addressed, together
 from thalweg.errors import DataError, DialError, RecipeError, StateError, did_you_mean
 
 __all__ = ["Mixture", "weights_at"]
@@ -140,12 +141,25 @@ class Mixture:
             DataError: Every source with weight has given all its epochs.
         """
         order, counts, after = self._decide(state, ctx)
-        states, batches = dict(state["sources"]), []
+        sources = self.sources.values()
+        if not are_addressed(sources):
+            batch, found = self._joined(order, counts, state["sources"], ctx)
+            return batch, {**after, "sources": found}
+        parts, states = list[Unread](), dict[str, State]()
+        for (key, old), source, rows in zip(state["sources"].items(), sources, counts, strict=True):
+            part, states[key] = source.unread(old, ctx, rows)
+            parts.append(part)
+        return together(parts, order), {**after, "sources": states}
+
+    def _joined(
+        self, order: np.ndarray, counts: list[int], states: Mapping[str, State], ctx: Context
+    ) -> tuple[Batch, Mapping[str, State]]:
+        """Return the rows and states of sources that do not all say where their rows lie."""
+        batches, after = [], dict(states)
         given, firsts = [0] * len(counts), [0]
         for number, (key, source) in enumerate(self.sources.items()):
             if counts[number]:
-                asked = replace(ctx, rows=counts[number])
-                batch, states[key] = source.next(states[key], asked)
+                batch, after[key] = source.next(states[key], replace(ctx, rows=counts[number]))
                 batches.append(batch)
                 given[number] = batch.rows
             firsts.append(firsts[-1] + len(source.names))
@@ -155,7 +169,7 @@ class Mixture:
         else:
             order = np.repeat(np.arange(len(given)), given)
         first_of_row = torch.from_numpy(np.array(firsts)[order])
-        return whole.plus({"source": whole["source"] + first_of_row}), {**after, "sources": states}
+        return whole.plus({"source": whole["source"] + first_of_row}), after
 
     def _decide(self, state: State, ctx: Context) -> tuple[np.ndarray, list[int], State]:
         if list(state["sources"]) != list(self.sources):

@@ -20,7 +20,7 @@ import numpy as np
 
 from thalweg.core.rng import key_seed
 
-__all__ = ["ORDER_VERSION", "order_key", "permute", "place_of", "shuffled"]
+__all__ = ["ORDER_VERSION", "order_key", "permute", "shuffled"]
 
 ORDER_VERSION = 1
 """Part of every key; orders of different versions have nothing in common."""
@@ -54,17 +54,15 @@ def permute(index: Sequence[int] | np.ndarray, size: int, key: int) -> np.ndarra
         >>> sorted(permute(range(7), 7, key=1).tolist())
         [0, 1, 2, 3, 4, 5, 6]
     """
-    return _walk(index, size, key, backwards=False)
-
-
-def place_of(index: Sequence[int] | np.ndarray, size: int, key: int) -> np.ndarray:
-    """Return the inverse of `permute`: at which position of the order each thing comes.
-
-    Example:
-        >>> int(place_of(permute([5], 9, key=3), 9, key=3)[0])
-        5
-    """
-    return _walk(index, size, key, backwards=True)
+    left = isqrt(max(size - 1, 0)) + 1
+    right = -(-size // left)
+    keys = _round_keys(key)
+    out = _apply(np.array(index, np.uint64, ndmin=1), left, right, keys)
+    outside = np.flatnonzero(out >= size)
+    while len(outside):
+        out[outside] = _apply(out[outside], left, right, keys)
+        outside = outside[out[outside] >= size]
+    return out.astype(np.int64)
 
 
 def shuffled(rows: np.ndarray, size: int, seed: int, name: str | None) -> np.ndarray:
@@ -92,19 +90,6 @@ def shuffled(rows: np.ndarray, size: int, seed: int, name: str | None) -> np.nda
     return places
 
 
-def _walk(index: Sequence[int] | np.ndarray, size: int, key: int, *, backwards: bool) -> np.ndarray:
-    left = isqrt(max(size - 1, 0)) + 1
-    right = -(-size // left)
-    keys = _round_keys(key)
-    once = _undo if backwards else _apply
-    out = once(np.array(index, np.uint64, ndmin=1), left, right, keys)
-    outside = np.flatnonzero(out >= size)
-    while len(outside):
-        out[outside] = once(out[outside], left, right, keys)
-        outside = outside[out[outside] >= size]
-    return out.astype(np.int64)
-
-
 def _apply(index: np.ndarray, left: int, right: int, keys: Sequence[int]) -> np.ndarray:
     low: np.ndarray = index % np.uint64(left)
     high: np.ndarray = index // np.uint64(left)
@@ -113,18 +98,6 @@ def _apply(index: np.ndarray, left: int, right: int, keys: Sequence[int]) -> np.
             low = (low + _mix(high, key) % np.uint64(left)) % np.uint64(left)
         else:
             high = (high + _mix(low, key) % np.uint64(right)) % np.uint64(right)
-    whole: np.ndarray = high * np.uint64(left) + low
-    return whole
-
-
-def _undo(index: np.ndarray, left: int, right: int, keys: Sequence[int]) -> np.ndarray:
-    low: np.ndarray = index % np.uint64(left)
-    high: np.ndarray = index // np.uint64(left)
-    for r, key in reversed(list(enumerate(keys))):
-        if r % 2 == 0:
-            low = (low + np.uint64(left) - _mix(high, key) % np.uint64(left)) % np.uint64(left)
-        else:
-            high = (high + np.uint64(right) - _mix(low, key) % np.uint64(right)) % np.uint64(right)
     whole: np.ndarray = high * np.uint64(left) + low
     return whole
 

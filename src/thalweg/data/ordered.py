@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from thalweg.core.batch import Batch, Column, Lazy
+from thalweg.core.batch import Batch
+from thalweg.core.lazy import Reader
 from thalweg.core.protocols import Context, State
 from thalweg.core.time import Time
 from thalweg.data.laid import EPOCH, Documents, Layout, Tokens, advance, lay_out, stretches
@@ -35,6 +36,7 @@ from thalweg.data.rows import (
 from thalweg.data.score import open_scores
 from thalweg.data.select import Select
 from thalweg.data.store import Store, open_store, opened
+from thalweg.data.unread import Unread
 from thalweg.errors import DataError
 
 __all__ = ["Ordered"]
@@ -143,28 +145,22 @@ class Ordered:
             StateError: The state belongs to other data or other scores.
             DataError: `max_epochs` does not leave `ctx.rows` rows.
         """
-        rows = self._rows(ctx.seed)
-        documents = rows.documents
-        check_fingerprint(state, documents.selected.fingerprint, self.store)
-        if self.max_epochs is not None and self.room(state, ctx) < ctx.rows:
+        unread, after = self.unread(state, ctx, ctx.rows)
+        return unread.batch(), after
+
+    def unread(self, state: State, ctx: Context, rows: int) -> tuple[Unread, State]:
+        """Return where the next `rows` rows lie, and the next state. Raises as `next` does."""
+        plan = self._rows(ctx.seed)
+        check_fingerprint(state, plan.documents.selected.fingerprint, self.store)
+        if self.max_epochs is not None and self.room(state, ctx) < rows:
             raise spent(self.name, self.max_epochs, self.store)
-        before, row = int(state["epoch"]), int(state["row"])
-        address, epoch, row = advance(before, row, ctx.rows, rows.count)
-        weight = torch.ones(ctx.rows, self.length)
-        for one in range(before, epoch + 1):
-            last = rows.count(one) - 1
-            for place in np.flatnonzero(address == one * EPOCH + last).tolist():
-                weight[place, documents.plan(one).targets - last * self.length :] = 0.0
-        first = int(state["id"])
-        columns: dict[str, Column] = {
-            "tokens": Lazy.of(Tokens(rows), address),
-            "weight": weight,
-            "source": torch.zeros(ctx.rows, dtype=torch.int64),
-            "id": torch.arange(first, first + ctx.rows),
-        }
+        address, epoch, row = advance(int(state["epoch"]), int(state["row"]), rows, plan.count)
+        readers: dict[str, Reader] = {"tokens": Tokens(plan)}
         if self.mask_documents:
-            columns["document"] = Lazy.of(Documents(rows), address)
-        return Batch(columns), {**state, "epoch": epoch, "row": row, "id": first + ctx.rows}
+            readers["document"] = Documents(plan)
+        first = int(state["id"])
+        after = {**state, "epoch": epoch, "row": row, "id": first + rows}
+        return Unread(readers, {"weight": _Weights(plan)}, address, first), after
 
     def documents(self, epoch: int, row: int, seed: int = 0) -> np.ndarray:
         """Return which documents of the store a row of a pass shows, int64, in order."""
@@ -270,6 +266,22 @@ class _Rows:
         """Return the layout of rows of a pass."""
         found = self.pieces(store, epoch, rows)
         return lay_out(found.start, found.size, found.counts, self.length + 1)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """Gives ones, float32 [n, length]; zeros behind the end of a pass."""
+
+    rows: _Rows
+
+    def __call__(self, address: np.ndarray) -> torch.Tensor:
+        length = self.rows.length
+        weight = torch.ones(len(address), length)
+        for epoch in {place // EPOCH for place in address.tolist()}:
+            targets, last = self.rows.documents.plan(epoch).targets, self.rows.count(epoch) - 1
+            for row in np.flatnonzero(address == epoch * EPOCH + last).tolist():
+                weight[row, targets - last * length :] = 0.0
+        return weight
 
 
 class _Selected(NamedTuple):

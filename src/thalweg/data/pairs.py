@@ -10,9 +10,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from thalweg.core.batch import Batch, Column, Lazy
+from thalweg.core.batch import Batch
+from thalweg.core.lazy import Reader
 from thalweg.core.protocols import Context, State
 from thalweg.core.time import Time
 from thalweg.data.laid import Documents, Layout, Tokens, Weights, advance, lay_out, stretches
@@ -30,6 +30,7 @@ from thalweg.data.rows import (
     spent,
 )
 from thalweg.data.store import Store, open_store, opened
+from thalweg.data.unread import Unread
 from thalweg.errors import DataError
 
 __all__ = ["Pairs"]
@@ -124,22 +125,23 @@ class Pairs:
             StateError: The state belongs to other data.
             DataError: `max_epochs` does not leave `ctx.rows` rows.
         """
+        unread, after = self.unread(state, ctx, ctx.rows)
+        return unread.batch(), after
+
+    def unread(self, state: State, ctx: Context, rows: int) -> tuple[Unread, State]:
+        """Return where the next `rows` rows lie, and the next state. Raises as `next` does."""
         check_fingerprint(state, opened(self.store).fingerprint, self.store)
-        if self.max_epochs is not None and self.room(state, ctx) < ctx.rows:
+        if self.max_epochs is not None and self.room(state, ctx) < rows:
             raise spent(self.name, self.max_epochs, self.store)
-        rows = self._rows(ctx.seed)
+        plan = self._rows(ctx.seed)
         epoch, row = int(state["epoch"]), int(state["row"])
-        address, epoch, row = advance(epoch, row, ctx.rows, rows.count)
-        first = int(state["id"])
-        columns: dict[str, Column] = {
-            "tokens": Lazy.of(Tokens(rows), address),
-            "weight": Weights(rows)(address),
-            "source": torch.zeros(ctx.rows, dtype=torch.int64),
-            "id": torch.arange(first, first + ctx.rows),
-        }
+        address, epoch, row = advance(epoch, row, rows, plan.count)
+        readers: dict[str, Reader] = {"tokens": Tokens(plan)}
         if self.mask_documents:
-            columns["document"] = Lazy.of(Documents(rows), address)
-        return Batch(columns), {**state, "epoch": epoch, "row": row, "id": first + ctx.rows}
+            readers["document"] = Documents(plan)
+        first = int(state["id"])
+        after = {**state, "epoch": epoch, "row": row, "id": first + rows}
+        return Unread(readers, {"weight": Weights(plan)}, address, first), after
 
     @property
     def _examples(self) -> "_Examples":

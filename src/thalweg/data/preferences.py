@@ -12,9 +12,8 @@ from math import inf
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from thalweg.core.batch import Batch, Column, Lazy
+from thalweg.core.batch import Batch
 from thalweg.core.protocols import Context, State
 from thalweg.core.time import Time
 from thalweg.data.laid import Layout, Tokens, Weights, lay_out
@@ -29,6 +28,7 @@ from thalweg.data.rows import (
     spent,
 )
 from thalweg.data.store import Store, open_store, opened
+from thalweg.data.unread import Unread
 from thalweg.errors import DataError
 
 __all__ = ["Preferences"]
@@ -121,20 +121,21 @@ class Preferences:
             StateError: The state belongs to other data.
             DataError: `max_epochs` does not leave `ctx.rows` rows.
         """
+        unread, after = self.unread(state, ctx, ctx.rows)
+        return unread.batch(), after
+
+    def unread(self, state: State, ctx: Context, rows: int) -> tuple[Unread, State]:
+        """Return where the next `rows` rows lie, and the next state. Raises as `next` does."""
         check_fingerprint(state, opened(self.store).fingerprint, self.store)
-        if self.max_epochs is not None and self.room(state, ctx) < ctx.rows:
+        if self.max_epochs is not None and self.room(state, ctx) < rows:
             raise spent(self.name, self.max_epochs, self.store)
         first = int(state["row"])
-        rows = np.arange(first, first + ctx.rows, dtype=np.int64)
-        shown = self._shown(rows, ctx.seed)
-        columns: dict[str, Column] = {}
-        for half in ("chosen", "rejected"):
-            answers = _Half(self.store, self.length, half)
-            columns[half] = Lazy.of(Tokens(answers), shown)
-            columns[f"{half}_weight"] = Weights(answers)(shown)
-        columns["source"] = torch.zeros(len(rows), dtype=torch.int64)
-        columns["id"] = torch.from_numpy(rows)
-        return Batch(columns), {**state, "row": first + ctx.rows}
+        numbers = np.arange(first, first + rows, dtype=np.int64)
+        halves = {half: _Half(self.store, self.length, half) for half in ("chosen", "rejected")}
+        readers = {half: Tokens(answers) for half, answers in halves.items()}
+        weights = {f"{half}_weight": Weights(answers) for half, answers in halves.items()}
+        shown = self._shown(numbers, ctx.seed)
+        return Unread(readers, weights, shown, first), {**state, "row": first + rows}
 
     def _shown(self, rows: np.ndarray, seed: int) -> np.ndarray:
         """Return which pair of the store each row shows."""
