@@ -49,7 +49,7 @@ def recipe(
         parts.mixture(text, length, "", ""),
         (Learn("policy", NextToken(), AdamW(lr=rate)),),
         rows=batch,
-        monitors=parts.held_out_monitor(text, length, every=share(0.1)),
+        monitors=parts.held_out_monitor(text, length),
     )
     return Recipe({"policy": spec}, (phase,), seed=seed, compute=Compute(dtype=dtype))
 
