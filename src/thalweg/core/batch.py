@@ -1,6 +1,6 @@
 """The batch: named columns, one row a sample. And the one table of what a column may be called.
 
-A column is a tensor, or *lazy*: row addresses into a memory-mapped store. A lazy column is read
+A column is a tensor, or *lazy* (`core.lazy`): row addresses into a memory-mapped store. It is read
 only when somebody asks for its values, which the learner does after it has taken its own rows, so
 no rank ever reads the tokens of another.
 
@@ -245,7 +245,7 @@ def targets_of(batch: Batch) -> torch.Tensor:
     names = [name for name in PAIR_WEIGHTS if name in batch] or ["weight"]
     if names == ["weight"] and "weight" not in batch:
         return torch.ones(batch.rows, dtype=torch.int64)
-    counts = [(batch[name] > 0).flatten(1).sum(1) for name in names]
+    counts = [(batch[name].flatten(1) > 0).sum(1) for name in names]
     return sum(counts[1:], counts[0])
 
 

@@ -43,7 +43,7 @@ class Unread(NamedTuple):
 
 @runtime_checkable
 class Addressed(Protocol):
-    """A source of one name that can say where its next rows lie."""
+    """A source of one name that can say where its next rows lie; they are all of one length."""
 
     def unread(self, state: State, ctx: Context, rows: int) -> tuple[Unread, State]:
         """Return what `next` returns, its rows unread; `rows` of them, at most `ctx.rows`."""
