@@ -1,6 +1,6 @@
 """The dials of a phase: overrides applied, schedules frozen, values for the log."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -9,7 +9,7 @@ import numpy as np
 
 from thalweg.core.freeze import at, freezing
 from thalweg.core.moves import Learn
-from thalweg.core.protocols import Foreseen, Move, Schedule
+from thalweg.core.protocols import Foreseen, Schedule
 from thalweg.core.recipe import Phase, scheduled
 from thalweg.core.state import RunState
 from thalweg.core.time import Span, Time
@@ -20,7 +20,6 @@ from thalweg.optim import rates
 __all__ = ["Dials", "From", "phase_length"]
 
 T = TypeVar("T")
-Of = TypeVar("Of")
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Dials:
         schedules = scheduled(phase)
         keys = {path: keys_of(phase, path) for path in schedules}
         freeze = freezing(phase, only=("source", "do", "rows", "monitors"))
-        values = _latest(partial(_values, constants, keys, _latest(_rates)))
+        values = _latest(partial(_values, constants, keys))
         return Dials(phase, steps, batch_tokens, schedules, keys, constants, freeze, values)
 
     def time(self, state: RunState) -> Time:
@@ -106,35 +105,26 @@ class Dials:
         return out
 
 
-def _rates(do: Sequence[Move]) -> Mapping[str, float]:
-    return {
-        f"{move.name}.optimizer.{path}": rate
-        for move in do
-        if isinstance(move, Learn)
-        for path, rate in rates(move.optimizer).items()
-    }
-
-
 def _values(
-    constants: Mapping[str, Any],
-    keys: Mapping[str, tuple[str | int, ...]],
-    rates_of: Callable[[Sequence[Move]], Mapping[str, float]],
-    live: Phase,
+    constants: Mapping[str, Any], keys: Mapping[str, tuple[str | int, ...]], live: Phase
 ) -> Mapping[str, float]:
-    found: dict[str, Any] = {**constants, **rates_of(live.do)}
+    found: dict[str, Any] = dict(constants)
+    for move in live.do:
+        if isinstance(move, Learn):
+            found |= {f"{move.name}.optimizer.{k}": v for k, v in rates(move.optimizer).items()}
     for path, way in keys.items():
         if path not in found:
             found[path] = reach(live, way)
     return dict(_flat(found))
 
 
-def _latest(answer: Callable[[Of], T]) -> Callable[[Of], T]:
-    """Return a function that answers anew only about another object than the last one."""
-    kept: list[tuple[Of, T]] = []
+def _latest(answer: Callable[[Phase], T]) -> Callable[[Phase], T]:
+    """Return a function that answers anew only about another phase than the last one."""
+    kept: list[tuple[Phase, T]] = []
 
-    def ask(of: Of) -> T:
-        if not kept or kept[0][0] is not of:
-            kept[:] = [(of, answer(of))]
+    def ask(phase: Phase) -> T:
+        if not kept or kept[0][0] is not phase:
+            kept[:] = [(phase, answer(phase))]
         return kept[0][1]
 
     return ask

@@ -55,8 +55,8 @@ class _AddressedSource(Addressed, Source, Protocol): ...
 
 def are_addressed(sources: Iterable[Source]) -> TypeGuard[Iterable[_AddressedSource]]:
     """Return whether all sources say where their rows lie, and make the same columns."""
-    together = all(_has_unread(type(source)) for source in sources)
-    return together and len({source.makes for source in sources}) == 1
+    say = all(_has_unread(type(source)) for source in sources)
+    return say and len({source.makes for source in sources}) == 1
 
 
 def together(parts: Sequence[Unread], order: np.ndarray) -> Batch:
