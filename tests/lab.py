@@ -40,6 +40,7 @@ class Lines:
     width: int = 3
     name: str = "lines"
     slope: float = 1.0
+    offline: bool = True
     makes: ClassVar[tuple[str, ...]] = ("x", "y", "id", "source")
 
     @property

@@ -270,8 +270,8 @@ PARTS = [
 ]
 
 VALUES = {
-    *("Bench", "Claim", "ColumnSpec", "Context", "Dials", "Lazy", "Origin", "Places", "Plan"),
-    *("Problem", "RunState", "Session", "Share", "Time", "World"),
+    *("Bench", "Claim", "ColumnSpec", "Context", "Dials", "Lazy", "Moment", "Origin", "Places"),
+    *("Plan", "Problem", "RunState", "Session", "Share", "Time", "World"),
     *("Next", "Save", "Set", "Stop", "Trial"),  # actions: they pass, they are not recorded
     *("Results", "Size", "Method"),
     *("Job", "Plain", "Segment", "Store", "Tokenizer", "Writer"),

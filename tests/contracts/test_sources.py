@@ -4,6 +4,7 @@ import copy
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 import thalweg.data as room
 from data_helpers import ctx, pair_store, preference_store, states, text_store
+from thalweg.core.ahead import is_offline
 from thalweg.core.batch import COLUMNS
 from thalweg.core.protocols import Foreseen, Source, State
 
@@ -102,6 +104,24 @@ def test_every_public_source_has_an_example(sources: Mapping[str, Source]):
 def test_the_same_state_gives_the_same_batch(sources: Mapping[str, Source], name: str):
     for state in states(sources[name], 5):
         assert columns(sources[name], state, 4) == columns(sources[name], state, 4)
+
+
+@EVERY
+def test_an_offline_source_sees_nothing_but_its_state_the_seed_and_the_clock(
+    sources: Mapping[str, Source], name: str
+):
+    class Closed(Mapping[str, object]):
+        def __getitem__(self, key: str) -> object:
+            raise AssertionError(f"asked for {key}")
+
+        __iter__ = __len__ = __getitem__
+
+    source = sources[name]
+    assert is_offline(source)
+    for state in states(source, 5):
+        near = replace(ctx(4, seed=3), models=Closed(), last=Closed(), trial=Closed())
+        batch, after = source.next(state, near)
+        assert ({n: batch[n].tolist() for n in batch}, after) == columns(source, state, 4)
 
 
 @EVERY

@@ -1,7 +1,7 @@
 """The loop: freeze the dials, take a batch, make the moves, measure, write, steer.
 
     live  = at(phase, time)                       every schedule becomes a number
-    batch, source = live.source.next(source, ctx)
+    batch, source = live.source.next(source, ctx) perhaps some steps early (core/ahead.py)
     for move in live.do: batch = move(batch, ctx)
     monitors, record, controllers
 
@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
-from thalweg.core.batch import Batch, targets_of
+from thalweg.core.ahead import Ahead, draw, tokens_by_source
 from thalweg.core.dials import Dials
 from thalweg.core.learner import Learner
 from thalweg.core.protocols import Context, Controller, FromStart, Monitor, Move, Source
 from thalweg.core.recipe import Phase, Recipe
 from thalweg.core.report import Report
-from thalweg.core.returned import check_batch, check_columns, check_drawn, numbers
+from thalweg.core.returned import check_batch, numbers
 from thalweg.core.state import RunState, check_state
 from thalweg.core.time import Span, Time
 from thalweg.core.world import World
@@ -178,8 +178,9 @@ def run_phase(
     """
     dials = Dials.of(phase, state.overrides, bench.find)
     state = _started(bench, phase, state, dials)
+    ahead = _ahead(bench, dials)
     while not _over(state, dials.steps if stop is None else stop):
-        state, ctx, seconds = _step(bench, dials, state)
+        state, ctx, seconds = _step(bench, ahead, state)
         bench.recorder.step(state, state.last["report"], seconds)
         if steer is None:
             continue
@@ -189,11 +190,16 @@ def run_phase(
             state = _closed(dials.live(ctx.time).do, state, ctx)
         if state.overrides is not overrides:
             dials = Dials.of(phase, state.overrides, bench.find)
+            ahead = _ahead(bench, dials)
         interrupted = bench.world.any(bench.recorder.interrupted())
         bench.recorder.save(state, bench.learners, tags + ["interrupted"] * interrupted)
         if interrupted:
             return state, False
     return state, not state.stopped
+
+
+def _ahead(bench: Bench, dials: Dials) -> Ahead:
+    return Ahead(dials, bench.recipe.seed, read=bench.world.size == 1)
 
 
 def _closed(do: Sequence[Move], state: RunState, ctx: Context) -> RunState:
@@ -228,11 +234,11 @@ def _started(bench: Bench, phase: Phase, state: RunState, dials: Dials) -> RunSt
     return state
 
 
-def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Context, float]:
+def _step(bench: Bench, ahead: Ahead, state: RunState) -> tuple[RunState, Context, float]:
     """Return the next state, what the step saw, and the seconds of its batch and moves."""
     begin = clock.perf_counter()
-    time = dials.time(state)
-    live = dials.live(time)
+    moment = ahead.moment(state)
+    time, live = moment.time, moment.live
     names = live.source.names
     report = Report(names)
     ctx = _context(bench, time, state, live.rows, report)
@@ -241,19 +247,21 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
         begin = clock.perf_counter()
     bench.world.seed(bench.recipe.seed, state.run_step)
     try:
-        batch, source = _drawn(live.source, state, ctx)
+        drawn = moment.drawn or draw(live.source, state.source, ctx)
+        batch = drawn.batch
         for move in live.do:
             batch = check_batch(move(batch, ctx), move)
     except Diverged as error:
         raise _located(error, bench, state) from error
     seconds = clock.perf_counter() - begin
-    counts = _tokens_by_source(batch, names)
+    known = moment.tokens if batch is drawn.batch else {}
+    counts = known or tokens_by_source(batch, names)
     _measure(live.monitors, ctx)
     tokens = sum(counts.values())
     run_tokens = state.run_tokens + tokens
     here = {n: state.delivered.get(n, 0) + counts.get(n, 0) for n in names}
     delivered = {**state.delivered, **here}
-    row = _row(report, dials.values(live), live.name, run_tokens, delivered)
+    row = _row(report, moment.dials, live.name, run_tokens, delivered)
     after = replace(
         state,
         step=state.step + 1,
@@ -261,19 +269,10 @@ def _step(bench: Bench, dials: Dials, state: RunState) -> tuple[RunState, Contex
         tokens=state.tokens + tokens,
         run_tokens=run_tokens,
         delivered=delivered,
-        source=source,
+        source=drawn.source,
         last={"report": row, "rows": report.rows()},
     )
     return after, ctx, seconds
-
-
-def _drawn(source: Source, state: RunState, ctx: Context) -> tuple[Batch, Any]:
-    """Return what the source gives, if that is a batch and a state."""
-    batch, own = check_drawn(source.next(state.source, ctx), source, state.run_step + 1)
-    if int(ctx.time.step) == 0:
-        check_columns(batch, source.makes, source.names, type(source).__name__)
-        check_state(own, source)
-    return batch, own
 
 
 def _measure_before(monitors: Sequence[Monitor], ctx: Context) -> None:
@@ -320,17 +319,6 @@ def _context(bench: Bench, time: Time, state: RunState, rows: int, report: Repor
         note=lambda kind, text: bench.recorder.note(run_step, kind, text),
         sample=lambda row: bench.recorder.sample(run_step, row),
     )
-
-
-def _tokens_by_source(batch: Batch, names: tuple[str, ...]) -> dict[str, int]:
-    """Return the number of targets that count, by source."""
-    counts = targets_of(batch).tolist()
-    if len(names) < 2:
-        return {names[0] if names else "data": sum(counts)}
-    totals = [0] * len(names)
-    for source, count in zip(batch["source"].tolist(), counts, strict=True):
-        totals[source] += count
-    return dict(zip(names, totals, strict=True))
 
 
 def _located(error: Diverged, bench: Bench, state: RunState) -> Diverged:

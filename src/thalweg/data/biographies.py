@@ -101,6 +101,11 @@ class Biographies:
         return (self.name,)
 
     @property
+    def offline(self) -> bool:
+        """Whether no model writes its rows: none does."""
+        return True
+
+    @property
     def row_tokens(self) -> int:
         """Targets of a row."""
         return self.name_tokens + self.attributes * (1 + self.chunks)

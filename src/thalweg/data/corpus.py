@@ -74,6 +74,11 @@ class Corpus:
         return (self.name,)
 
     @property
+    def offline(self) -> bool:
+        """Whether no model writes its rows: none does."""
+        return True
+
+    @property
     def row_tokens(self) -> int:
         """Targets of a row."""
         return self.length

@@ -128,6 +128,11 @@ class Lives:
         return (self.name,)
 
     @property
+    def offline(self) -> bool:
+        """Whether no model writes its rows: none does."""
+        return True
+
+    @property
     def row_tokens(self) -> int:
         """Places of a row that could hold a target."""
         return self.length

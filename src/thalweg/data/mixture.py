@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from thalweg.core.ahead import is_offline
 from thalweg.core.batch import Batch
 from thalweg.core.join import Joined, check_columns, filled, joined
 from thalweg.core.plan import Ending
@@ -66,6 +67,11 @@ class Mixture:
     def names(self) -> tuple[str, ...]:
         """Names of the sources, of nested ones as `outer/inner`."""
         return tuple(name for key in self.sources for name in self._leaves(key))
+
+    @property
+    def offline(self) -> bool:
+        """Whether no model writes the rows of any of its sources."""
+        return all(is_offline(source) for source in self.sources.values())
 
     @property
     def row_tokens(self) -> int:

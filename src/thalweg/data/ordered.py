@@ -86,6 +86,11 @@ class Ordered:
         return (self.name,)
 
     @property
+    def offline(self) -> bool:
+        """Whether no model writes its rows: none does."""
+        return True
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The columns of scores that the selections and the order read."""
         return _needs(self.select, self.order)

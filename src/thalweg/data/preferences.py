@@ -70,6 +70,11 @@ class Preferences:
         return (self.name,)
 
     @property
+    def offline(self) -> bool:
+        """Whether no model writes its rows: none does."""
+        return True
+
+    @property
     def row_tokens(self) -> int:
         """Places of a row that could hold a target; those of prompts do not count."""
         return 2 * self.length
