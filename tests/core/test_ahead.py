@@ -179,7 +179,8 @@ def test_what_is_made_in_vain_stays_little(monkeypatch):
     early, late = (((step, (Set({LR: 0.02}),)),) for step in (2, 20))
     assert len(asked_for(early)) == 24 + 1  # of two batches read together, one
     assert len(asked_for(late)) == 24 + 3  # of eight: 16 to 23
-    monkeypatch.setattr(file, "_MANY", 16)
+    batch, _ = Lines().next({"row": 0}, Context(Time(), rows=8))
+    monkeypatch.setattr(file, "_MUCH", 2 * sum(batch[name].nbytes for name in batch))
     assert len(asked_for(late)) == 24 + 1  # of three
 
 

@@ -1,9 +1,9 @@
 """Reading ahead: what the coming steps work with, made for several steps at once.
 
-A model's step empties the caches, and what comes first after it pays: a batch costs some five times
-what it costs right behind another. Where the data is offline (it follows from the source's state,
-the seed and the clock), the dials and batches of coming steps follow too. They are made together
-then, each at its own moment, and are handed out one by one.
+A model's step empties the caches, and what comes first after it pays: a batch costs some three
+times what it costs right behind another. Where the data is offline (it follows from the state of
+the source, the seed and the clock), the dials and batches of coming steps follow too. They are made
+together then, each at its own moment, and are handed out one by one.
 
 A batch is only handed out at the moment, and for the state of its source, that it was made for.
 Whatever comes between (a rollback, a move that changes what counts) is noticed by that, and what
@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
 
 from thalweg.core.batch import Batch, targets_of
 from thalweg.core.dials import Dials
@@ -27,8 +29,8 @@ __all__ = ["Ahead", "Drawn", "Moment", "Offline", "draw", "is_offline", "tokens_
 
 _FAR = 8
 """Steps that are read ahead at most: what is left to gain behind them is little."""
-_MANY = 1 << 20
-"""Targets that wait at most; steps of more are so long that nothing is to be gained."""
+_MUCH = 1 << 24
+"""Bytes that wait at most; steps on more are so long that nothing is to be gained."""
 
 
 @runtime_checkable
@@ -109,10 +111,11 @@ class Ahead:
         """Make the moments that follow, as many as may wait; an error is left to its own step."""
         waiting = 0
         for _ in range(self._far - 1):
-            targets = sum(moment.tokens.values())
-            waiting += targets
-            time = _after(moment.time, targets)
-            if moment.drawn is None or waiting > _MANY or time.step == time.steps:
+            if moment.drawn is None:
+                break
+            waiting += _bytes(moment.drawn.batch)
+            time = _after(moment.time, sum(moment.tokens.values()))
+            if waiting > _MUCH or time.step == time.steps:
                 break
             try:
                 moment = self._made(time, moment.drawn.source)
@@ -161,6 +164,12 @@ def tokens_by_source(batch: Batch, names: tuple[str, ...]) -> dict[str, int]:
     for source, count in zip(batch["source"].tolist(), counts, strict=True):
         totals[source] += count
     return dict(zip(names, totals, strict=True))
+
+
+def _bytes(batch: Batch) -> int:
+    """Return what the columns hold that are read."""
+    columns = (batch.column(name) for name in batch)
+    return sum(column.nbytes for column in columns if isinstance(column, torch.Tensor))
 
 
 def _after(time: Time, tokens: int) -> Time:
