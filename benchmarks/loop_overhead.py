@@ -7,10 +7,10 @@ taken off. Printed per step, and as a share of a step of 50 ms.
 
 With --whole it is `pretrain` on Python's own sources: a compiled model of a million weights, in
 bfloat16, with the monitors and checkpoints of the recipe. Without --steps it is as long as
-`pretrain` makes it, some 20 minutes on two cores.
+`pretrain` makes it, half an hour on two cores.
 
     python benchmarks/loop_overhead.py [--steps 400] [--rows 16]
-    python benchmarks/loop_overhead.py --whole [--steps 2000] [--rows 8]
+    python benchmarks/loop_overhead.py --whole [--steps 2000] [--rows 5]
 """
 
 import argparse
@@ -27,6 +27,7 @@ from typing import Any
 from thalweg.core import learner as learner_file
 from thalweg.core import loop as loop_file
 from thalweg.core.batch import Batch
+from thalweg.core.dials import phase_length
 from thalweg.core.learner import Learner
 from thalweg.core.moves import Learn
 from thalweg.core.protocols import Source
@@ -98,7 +99,7 @@ def main() -> None:
     chosen = parser.parse_args()
     clock = Clock()
     if chosen.whole:
-        whole(clock, chosen.steps, chosen.rows or 8)
+        whole(clock, chosen.steps, chosen.rows or 5)
         return
     for name, source in SOURCES.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +138,7 @@ def small(source: Source, steps: int, rows: int) -> Recipe:
 def run(clock: Clock, recipe: Recipe, folder: Path) -> list[dict[str, float]]:
     """Train; return the milliseconds by kind of each step, but for the first ten."""
     marks: list[dict[str, float]] = []
-    with Progress(steps=None) as bar:
+    with Progress(steps=phase_length(recipe.phases[0])[0]) as bar:
         watchers = [lambda: bar.update, lambda: lambda report, timing: marks.append(clock.read())]
         train(recipe, folder / "run", session=Session(watchers))
     return [{kind: b[kind] - a[kind] for kind in b} for a, b in pairwise(marks[10:])]

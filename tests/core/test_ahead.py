@@ -19,6 +19,7 @@ from thalweg.core.protocols import Context, Next, Schedule, Set, State, Stop, Tr
 from thalweg.core.recipe import Phase, Recipe
 from thalweg.core.state import RunState
 from thalweg.core.time import Time
+from thalweg.core.world import World
 from thalweg.data import Corpus, Mixture, Pairs
 from thalweg.errors import DialError
 from thalweg.models import Transformer
@@ -186,7 +187,7 @@ def test_what_is_made_in_vain_stays_little(monkeypatch):
 
 def test_a_batch_is_not_handed_out_for_another_state_of_its_source():
     phase = Phase(24, Lines(), (Learn("policy", Squared(), SGD(0.1)),), rows=4)
-    ahead = Ahead(Dials.of(phase, {}, lambda name: None), 0, read=True)
+    ahead = Ahead(Dials.of(phase, {}, lambda name: None), 0, World())
     state = RunState(source={"row": 0})
     for _ in range(2):  # then two more wait
         moment = ahead.moment(state)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class Spied:
     """Another source, whose token columns note what is read of them."""
 
     source: Corpus
+    offline: ClassVar[bool] = True
 
     @property
     def makes(self) -> Sequence[str]:

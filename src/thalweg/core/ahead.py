@@ -24,6 +24,7 @@ from thalweg.core.recipe import Phase
 from thalweg.core.returned import check_columns, check_drawn
 from thalweg.core.state import RunState, check_state
 from thalweg.core.time import Time
+from thalweg.core.world import World
 
 __all__ = ["Ahead", "Drawn", "Moment", "Offline", "draw", "is_offline", "tokens_by_source"]
 
@@ -80,11 +81,11 @@ class Ahead:
     Args:
         dials: Of the phase.
         seed: Of the run.
-        read: Whether to read lazy columns too; a rank of several reads its own rows only, later.
+        world: The ranks.
     """
 
-    def __init__(self, dials: Dials, seed: int, *, read: bool) -> None:
-        self._dials, self._seed, self._read = dials, seed, read
+    def __init__(self, dials: Dials, seed: int, world: World) -> None:
+        self._dials, self._seed, self._world = dials, seed, world
         self._offline = is_offline(dials.phase.source)
         self._waiting: deque[Moment] = deque()
         self._far = 1
@@ -129,9 +130,8 @@ class Ahead:
         dials = self._dials.values(live)
         if not self._offline:
             return Moment(time, live, dials, source)
-        drawn = draw(live.source, source, Context(time, self._seed, int(live.rows)))
-        if self._read:
-            drawn = drawn._replace(batch=drawn.batch.loaded())
+        batch, after = draw(live.source, source, Context(time, self._seed, live.rows))
+        drawn = Drawn(self._world.read_early(batch), after)
         tokens = tokens_by_source(drawn.batch, live.source.names)
         return Moment(time, live, dials, source, drawn, tokens)
 

@@ -178,7 +178,7 @@ def run_phase(
     """
     dials = Dials.of(phase, state.overrides, bench.find)
     state = _started(bench, phase, state, dials)
-    ahead = _ahead(bench, dials)
+    ahead = Ahead(dials, bench.recipe.seed, bench.world)
     while not _over(state, dials.steps if stop is None else stop):
         state, ctx, seconds = _step(bench, ahead, state)
         bench.recorder.step(state, state.last["report"], seconds)
@@ -190,16 +190,12 @@ def run_phase(
             state = _closed(dials.live(ctx.time).do, state, ctx)
         if state.overrides is not overrides:
             dials = Dials.of(phase, state.overrides, bench.find)
-            ahead = _ahead(bench, dials)
+            ahead = Ahead(dials, bench.recipe.seed, bench.world)
         interrupted = bench.world.any(bench.recorder.interrupted())
         bench.recorder.save(state, bench.learners, tags + ["interrupted"] * interrupted)
         if interrupted:
             return state, False
     return state, not state.stopped
-
-
-def _ahead(bench: Bench, dials: Dials) -> Ahead:
-    return Ahead(dials, bench.recipe.seed, read=bench.world.size == 1)
 
 
 def _closed(do: Sequence[Move], state: RunState, ctx: Context) -> RunState:

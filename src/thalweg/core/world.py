@@ -108,6 +108,13 @@ class World:
             weight[torch.from_numpy(padding)] = 0
         return part.plus(weights)
 
+    def read_early(self, batch: Batch) -> Batch:
+        """Return the batch with its lazy columns read, if this rank takes all rows.
+
+        A rank of several reads its own rows, after it has taken them.
+        """
+        return batch.loaded() if self.size == 1 else batch
+
     def part(self, items: Sequence[T]) -> list[T]:
         """Return this rank's even part of a list, in order; the last ones may get fewer."""
         each = -(-len(items) // self.size)

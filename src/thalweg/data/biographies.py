@@ -79,6 +79,8 @@ class Biographies:
     """What the log calls it."""
 
     makes: ClassVar[tuple[str, ...]] = ("tokens", "weight", "source", "id")
+    offline: ClassVar[bool] = True
+    """No model writes its rows."""
 
     def __post_init__(self) -> None:
         """Refuse more people than names, and nothing to know.
@@ -99,11 +101,6 @@ class Biographies:
     def names(self) -> tuple[str, ...]:
         """One name, its own."""
         return (self.name,)
-
-    @property
-    def offline(self) -> bool:
-        """Whether no model writes its rows: none does."""
-        return True
 
     @property
     def row_tokens(self) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -61,6 +61,8 @@ class Corpus:
     """Passes over the data after which it has no rows left; None: no limit."""
     seed: int | None = None
     """Of the order; None: the run's. With one of its own, runs of all seeds read the same rows."""
+    offline: ClassVar[bool] = True
+    """No model writes its rows."""
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -72,11 +74,6 @@ class Corpus:
     def names(self) -> tuple[str, ...]:
         """One name, its own."""
         return (self.name,)
-
-    @property
-    def offline(self) -> bool:
-        """Whether no model writes its rows: none does."""
-        return True
 
     @property
     def row_tokens(self) -> int:

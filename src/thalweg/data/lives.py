@@ -121,16 +121,13 @@ class Lives:
     makes: ClassVar[tuple[str, ...]] = ("tokens", "weight", "source", "id")
     all_names: ClassVar[float] = BIOGRAPHY_NAMES
     attribute_bits: ClassVar[float] = BIOGRAPHY_BITS
+    offline: ClassVar[bool] = True
+    """No model writes its rows."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """One name, its own."""
         return (self.name,)
-
-    @property
-    def offline(self) -> bool:
-        """Whether no model writes its rows: none does."""
-        return True
 
     @property
     def row_tokens(self) -> int:

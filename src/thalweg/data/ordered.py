@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -73,6 +73,8 @@ class Ordered:
     """What the log calls it when it stands alone; also part of the key of the order."""
     max_epochs: float | None = None
     """Passes after which it has no rows left; None: no limit."""
+    offline: ClassVar[bool] = True
+    """No model writes its rows."""
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -84,11 +86,6 @@ class Ordered:
     def names(self) -> tuple[str, ...]:
         """One name, its own."""
         return (self.name,)
-
-    @property
-    def offline(self) -> bool:
-        """Whether no model writes its rows: none does."""
-        return True
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ a function of store, length, seed and epoch; it is computed when first needed an
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -62,6 +62,8 @@ class Pairs:
     """What the log calls it when it stands alone; also part of the key of the order."""
     max_epochs: float | None = None
     """Passes over the data after which it has no rows left; None: no limit."""
+    offline: ClassVar[bool] = True
+    """No model writes its rows."""
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -73,11 +75,6 @@ class Pairs:
     def names(self) -> tuple[str, ...]:
         """One name, its own."""
         return (self.name,)
-
-    @property
-    def offline(self) -> bool:
-        """Whether no model writes its rows: none does."""
-        return True
 
     @property
     def row_tokens(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -58,6 +58,8 @@ class Preferences:
     """What the log calls it when it stands alone; also part of the key of the order."""
     max_epochs: float | None = None
     """Passes over the data after which it has no rows left; None: no limit."""
+    offline: ClassVar[bool] = True
+    """No model writes its rows."""
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -68,11 +70,6 @@ class Preferences:
     def names(self) -> tuple[str, ...]:
         """One name, its own."""
         return (self.name,)
-
-    @property
-    def offline(self) -> bool:
-        """Whether no model writes its rows: none does."""
-        return True
 
     @property
     def row_tokens(self) -> int:
